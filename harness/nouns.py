@@ -1,0 +1,202 @@
+"""The nouns that every room speaks: frozen dataclasses and Protocols, standard library only.
+
+Nothing here reads a clock, a file or a tensor. A plug-in is a function that returns one of these values.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from harness.budgets import Deadline
+
+Outcome = Literal["correct", "wrong", "unparsed", "no_answer", "timeout"]
+FinishReason = Literal["stop", "length", "deadline", "error"]
+
+
+class Message(NamedTuple):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt = str | tuple[Message, ...]
+"""Plain text, or chat messages that the model renders with its own template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question. Only `prompt` ever reaches a model or a selector; `gold` and `meta` stay with the grader."""
+
+    id: str
+    prompt: Prompt
+    gold: str
+    meta: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the grader says of an answer, and the rule or the obstacle that decided it."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A set of problems and the two functions that judge a text.
+
+    `extract(text)` gives the final answer of a completion that ended by itself, or None. `extract_cut(text)` does the
+    same for a text that the token limit cut, where only an explicit answer (a closed `\\boxed{...}`) may count; without
+    it a cut text has no answer. `grade(gold, answer)` compares two answers and never raises on a model's text.
+    """
+
+    name: str
+    problems: Sequence[Problem]
+    extract: Callable[[str], str | None]
+    grade: Callable[[str, str], Verdict]
+    extract_cut: Callable[[str], str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+
+    temperature: float = 0.8
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 2048
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def stream_seed(seed: int, problem_id: str, sample_index: int) -> int:
+    """The 63-bit key of one completion's random stream.
+
+    It depends on nothing else, so that batching, resuming and adding workers never change the variates a sample sees.
+    """
+    digest = hashlib.sha256(f"{seed}\0{problem_id}\0{sample_index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion that is asked of a model."""
+
+    problem_id: str
+    sample_index: int
+    prompt: Prompt
+    sampling: Sampling
+
+    @property
+    def seed(self) -> int:
+        """The key of this completion's random stream (`stream_seed`)."""
+        return stream_seed(self.sampling.seed, self.problem_id, self.sample_index)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished, cut or failed completion. Times are seconds since the scope's clock began.
+
+    `batch_size` is the mean number of rows in flight while it was decoded; `logprob` is the sum over its tokens under
+    the distribution that was sampled from, None where the engine does not know it; `segment` counts the sittings of a run.
+    """
+
+    problem_id: str
+    sample_index: int
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    seed: int
+    submitted_s: float
+    started_s: float
+    first_token_s: float | None
+    finished_s: float
+    batch_size: float
+    prefill_flops: float = 0.0
+    decode_flops: float = 0.0
+    logprob: float | None = None
+    error: str | None = None
+    segment: int = 0
+
+
+class Model(Protocol):
+    """A warm engine with a checkpoint in it.
+
+    It may also offer `render(prompt) -> str` (the exact text the model reads; without it the messages' contents are
+    joined), `facts` (a mapping for the manifest: engine, version, dtype, ...), and `close()`.
+    """
+
+    name: str
+
+    def generate(self, requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
+        """Yield each completion when it finishes, batching as the engine likes; `deadline.elapsed_s` is the clock.
+
+        The engine reports its work with `deadline.charge`, looks at `deadline.expired` once per decode step, and when
+        it is true stops and yields what is unfinished, with the text so far and `finish_reason="deadline"`. Requests
+        that were never started are not yielded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a selector may look at: never the gold answer, never a verdict.
+
+    `answer_class` numbers the classes of equivalent answers within the problem (1/2 and 0.5 share one); it is None
+    exactly when `answer` is None. `scores` holds the reward model's per-step scores when the run has them.
+    """
+
+    sample_index: int
+    text: str
+    answer: str | None
+    answer_class: int | None
+    completion_tokens: int
+    finished_s: float
+    logprob: float | None = None
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The candidates a selector holds equally good; its accuracy is the mean over them, so ties are shared."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """The finished candidates of one problem with the grader's word on each: what statistics work on."""
+
+    candidates: tuple[Candidate, ...]
+    correct: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A rule that chooses among candidates.
+
+    `select(prompt, candidates)` returns a `Choice`, one candidate, or None for no answer. `expected(graded, k)`, where
+    it is known in closed form, is the exact expected value over all subsets of `k` of the candidates; a bound that needs
+    the truth, such as coverage, has only this. At least one of the two is there.
+    """
+
+    name: str
+    select: Callable[[Prompt, Sequence[Candidate]], Choice | Candidate | None] | None = None
+    expected: Callable[[Graded, int], float] | None = None
+
+
+class RewardModel(Protocol):
+    """Scores completions of one prompt; its time and FLOPs are charged to the budget and shown with and without."""
+
+    name: str
+
+    def score(self, prompt: Prompt, completions: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Per-step scores, one sequence per completion; an outcome model gives sequences of length one."""
+        ...
+
+
+Facts = Mapping[str, Any]
+"""What a model tells the manifest: JSON values by name."""
