@@ -74,7 +74,9 @@ def parse_budget(text: str, scope: Scope = "problem") -> Budget:
         raise UserError(f"cannot read the budget '{text}'; write {EXAMPLES}")
     number, name = found.groups()
     if not name:
-        raise UserError(f"the budget '{text}' has no unit; write {number}s for seconds, {number}tok for tokens, or {EXAMPLES}")
+        raise UserError(
+            f"the budget '{text}' has no unit; write {number}s for seconds, {number}tok for tokens, or {EXAMPLES}"
+        )
     folded = {spelling.lower(): scale for spelling, scale in SCALES.items()}
     scale = SCALES.get(name) or folded.get(name.lower()) or folded.get(name.lower().removesuffix("s"))
     if scale is None:
@@ -112,7 +114,9 @@ class Deadline:
     def spent(self) -> float:
         """How much of the budget's unit is used up; seconds when there is no budget."""
         unit = self.budget.unit if self.budget else "seconds"
-        return {"seconds": lambda: self.elapsed_s, "flops": lambda: self.flops, "tokens": lambda: float(self.tokens)}[unit]()
+        return {"seconds": lambda: self.elapsed_s, "flops": lambda: self.flops, "tokens": lambda: float(self.tokens)}[
+            unit
+        ]()
 
     @property
     def expired(self) -> bool:
@@ -123,3 +127,8 @@ class Deadline:
     def left(self) -> float:
         """What remains of the budget in its own unit, at least 0; infinite when there is none."""
         return math.inf if self.budget is None else max(0.0, self.budget.amount - self.spent)
+
+
+def unix_s() -> float:
+    """The calendar time in seconds since 1970, for the manifest only; never used to measure a span."""
+    return time.time()

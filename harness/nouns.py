@@ -45,11 +45,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A set of problems and the two functions that judge a text.
+    r"""A set of problems and the two functions that judge a text.
 
     `extract(text)` gives the final answer of a completion that ended by itself, or None. `extract_cut(text)` does the
-    same for a text that the token limit cut, where only an explicit answer (a closed `\\boxed{...}`) may count; without
-    it a cut text has no answer. `grade(gold, answer)` compares two answers and never raises on a model's text.
+    same for a text that the token limit cut, where only an explicit answer (a closed `\boxed{...}`) may count; without
+    it a cut text has no answer. `grade(gold, answer)` compares two answers, never raises on a model's text and may be
+    called from any thread. `group(answers)` numbers the classes of equivalent answers of one problem; without it
+    answers that grade correct against each other share a class.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Task:
     extract: Callable[[str], str | None]
     grade: Callable[[str, str], Verdict]
     extract_cut: Callable[[str], str | None] | None = None
+    group: Callable[[Sequence[str]], Sequence[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ class Completion:
     """One finished, cut or failed completion. Times are seconds since the scope's clock began.
 
     `batch_size` is the mean number of rows in flight while it was decoded; `logprob` is the sum over its tokens under
-    the distribution that was sampled from, None where the engine does not know it; `segment` counts the sittings of a run.
+    the distribution that was sampled from, None where the engine does not know it; `segment` counts the sittings of a
+    run.
     """
 
     problem_id: str
@@ -179,8 +183,8 @@ class Selector:
     """A rule that chooses among candidates.
 
     `select(prompt, candidates)` returns a `Choice`, one candidate, or None for no answer. `expected(graded, k)`, where
-    it is known in closed form, is the exact expected value over all subsets of `k` of the candidates; a bound that needs
-    the truth, such as coverage, has only this. At least one of the two is there.
+    it is known in closed form, is the exact expected value over all subsets of `k` of the candidates; a bound that
+    needs the truth, such as coverage, has only this. At least one of the two is there.
     """
 
     name: str

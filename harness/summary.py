@@ -35,8 +35,8 @@ class Curve:
 class RunSummary:
     """One run with its curves.
 
-    `facts` is flat and ready to print (engine, versions, dtype, hardware, ...); `counts` holds the number of completions
-    by verdict and by finish reason; `reasons` says why a run is not VALID.
+    `facts` is flat and ready to print (engine, versions, dtype, hardware, ...); `counts` holds the number of
+    completions by verdict and by finish reason; `reasons` says why a run is not VALID.
     """
 
     run: str

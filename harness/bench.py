@@ -1,0 +1,245 @@
+"""`ttc bench`: for each model a run that is made or gone on with, sampled under its budget, graded and summed up."""
+
+import gc
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import plugins
+from harness.budgets import Budget, Clock, monotonic
+from harness.errors import UserError
+from harness.grading import verdict_rows
+from harness.manifest import digest, machine
+from harness.nouns import Model, Problem, Sampling, Task
+from harness.overshoot import compliance
+from harness.progress import ShowProgress
+from harness.runner import Scope, plan, render, run_scopes, warm_up
+from harness.runs import Run, begin_run, make_run, writing
+from harness.validity import faults_of
+
+VERDICTS_AT_ONCE = 4096
+"""Verdict rows that may wait in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one `ttc bench` asks for, the same for every model."""
+
+    task: str
+    task_options: tuple[str, ...]
+    data: str | None
+    limit: int | None
+    protocol: str
+    budget: Budget | None
+    samples: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One model with the engine that runs it and the folder of its run."""
+
+    model: str
+    engine: str
+    options: tuple[str, ...]
+    path: Path
+
+
+def slug(text: str) -> str:
+    """A name that is safe as a folder: letters, digits, dots and dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "run"
+
+
+def arms_of(
+    models: Sequence[str], engine: str | None, options: Sequence[str], out: Path | None, asked: Plan
+) -> list[Arm]:
+    """Choose each model's engine and run folder.
+
+    With one model `out` itself is the run; with several each has a folder inside it. Without `out` the runs lie under
+    `results/`, named after task, model and a digest of everything asked, so that the same command finds them again.
+    """
+    if len(set(models)) < len(models):
+        raise UserError(f"the model '{Counter(models).most_common(1)[0][0]}' is named twice")
+    arms = []
+    for model in models:
+        chosen = engine or plugins.default_engine(model)
+        key = digest([model, chosen, list(options), asdict(asked)])[:6]
+        name = f"{slug(asked.task)}-{slug(model)}"
+        path = Path("results") / f"{name}-{key}"
+        if out is not None:
+            path = out if len(models) == 1 else out / slug(model)
+        arms.append(Arm(model, chosen, tuple(options), path))
+    return arms
+
+
+def spec_of(arm: Arm, asked: Plan, task: Task) -> dict[str, Any]:
+    """What identifies a run: two runs with equal specs draw the same samples."""
+    return {
+        "model": arm.model,
+        "engine": arm.engine if plugins.names_checkpoint(arm.model) else "plug-in",
+        "model_options": list(arm.options),
+        "task": task.name,
+        "task_plugin": asked.task,
+        "task_options": list(asked.task_options),
+        "data": asked.data,
+        "limit": asked.limit,
+        "protocol": asked.protocol,
+        "budget": str(asked.budget) if asked.budget else None,
+        "samples": asked.samples,
+        "sampling": asdict(asked.sampling) | {"stop": list(asked.sampling.stop)},
+    }
+
+
+def problems_of(task: Task, limit: int | None) -> list[Problem]:
+    """The task's first `limit` problems. Raises UserError when there is none, or two share an id."""
+    problems = list(task.problems)[:limit]
+    if not problems:
+        raise UserError(f"the task {task.name} has no problems; loosen its filters")
+    twice = [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]
+    if twice:
+        raise UserError(f"the task {task.name} has two problems with the id '{twice[0]}'")
+    return problems
+
+
+def bench_arm(arm: Arm, asked: Plan, task: Task, show: ShowProgress, clock: Clock = monotonic) -> Run:
+    """Make or go on with one model's run until it is complete, and grade it.
+
+    Raises UserError for what the user can mend; on KeyboardInterrupt or an engine's failure what is whole stays stored.
+    """
+    problems = problems_of(task, asked.limit)
+    spec = spec_of(arm, asked, task)
+    with writing(arm.path):
+        run = begin_run(arm.path, spec)
+        scopes = left_to_do(run, problems, asked)
+        if scopes or run is None:
+            run = sample(arm, asked, task, problems, run, spec, scopes, show, clock)
+        grade_ungraded(run, task, problems, clock)
+        finish(run, problems, asked)
+        return run
+
+
+def left_to_do(run: Run | None, problems: Sequence[Problem], asked: Plan) -> list[Scope]:
+    """The scopes that still have requests to make."""
+    stored = run.stored() if run else []
+    ended = (
+        {row["problem_id"] for row in run.timing() if asked.budget and row["spent"] >= asked.budget.amount}
+        if run
+        else set()
+    )
+    return plan(problems, asked.samples, asked.sampling, asked.protocol, stored, ended)
+
+
+def sample(
+    arm: Arm, asked: Plan, task: Task, problems: Sequence[Problem], run: Run | None, spec: Mapping[str, Any],
+    scopes: Sequence[Scope], show: ShowProgress, clock: Clock,
+) -> Run:  # fmt: skip
+    """Load and warm the model, make the run if it is new, and run the scopes as one segment."""
+    began = clock()
+    model = plugins.load_model(arm.model, arm.engine, arm.options)
+    close = getattr(model, "close", None)
+    with closing(model) if close else nullcontext():  # type: ignore[type-var]
+        load_s = clock() - began
+        rows = [
+            {"problem_id": one.id, "prompt": render(model, one), "gold": one.gold, "meta": one.meta} for one in problems
+        ]
+        run = check_prompts(run, rows) if run else make_run(arm.path, spec, rows)
+        warmup_s = warm_up(
+            model, problems[0], asked.samples if asked.protocol == "latency" else 1, asked.sampling, clock
+        )
+        segment = open_segment(run, model, load_s, warmup_s)
+        verdicts = Verdicts(run, task, {problem.id: problem.gold for problem in problems}, clock)
+        generate_s = 0.0
+        try:
+            generate_s = run_scopes(model, run, scopes, segment["segment"], asked.budget, clock, verdicts.grade, show)
+            segment["status"] = "finished"
+        except KeyboardInterrupt:
+            segment["status"] = "interrupted"
+            raise
+        finally:
+            verdicts.flush()
+            segment |= {"generate_s": generate_s, "grade_s": verdicts.grade_s}
+            run.manifest["engine"] = dict(getattr(model, "facts", {}))
+            run.save()
+    gc.collect()
+    return run
+
+
+class Verdicts:
+    """Grades problems as their scopes end, outside the clock, and stores the rows now and then."""
+
+    def __init__(self, run: Run, task: Task, golds: Mapping[str, str], clock: Clock) -> None:
+        self.run, self.task, self.golds, self.clock = run, task, golds, clock
+        self.waiting: list[dict[str, Any]] = []
+        self.grade_s = 0.0
+
+    def grade(self, problem_id: str, completions: Sequence[Mapping[str, Any]]) -> int:
+        """Grade the completions of one problem; returns how many are correct."""
+        began = self.clock()
+        rows = verdict_rows(self.task, self.golds[problem_id], completions, self.clock)
+        self.waiting += rows
+        if len(self.waiting) >= VERDICTS_AT_ONCE:
+            self.flush()
+        self.grade_s += self.clock() - began
+        return sum(row["verdict"] == "correct" for row in rows)
+
+    def flush(self) -> None:
+        """Store what waits."""
+        waiting, self.waiting = self.waiting, []
+        self.run.add_verdicts(waiting)
+
+
+def check_prompts(run: Run, rows: Sequence[Mapping[str, Any]]) -> Run:
+    """Refuse to go on with a run whose problems are not the stored ones to the letter."""
+    stored = run.problems()
+    fresh = [dict(row) | {"meta": json.loads(json.dumps(dict(row["meta"]), default=str))} for row in rows]
+    if stored != fresh:
+        raise UserError(
+            f"the problems of '{run.path}' are not those the task gives now (other data, prompt or chat template); "
+            "choose another --out"
+        )
+    return run
+
+
+def open_segment(run: Run, model: Model, load_s: float, warmup_s: float) -> dict[str, Any]:
+    """Note in the manifest that a sitting begins; a segment that stays `running` was killed."""
+    segment = {"segment": len(run.manifest["segments"]), "status": "running", "load_s": load_s, "warmup_s": warmup_s}
+    run.manifest["segments"].append(segment)
+    run.manifest["machine"] = machine()
+    run.manifest["engine"] = dict(getattr(model, "facts", {}))
+    run.save()
+    return segment
+
+
+def grade_ungraded(run: Run, task: Task, problems: Sequence[Problem], clock: Clock) -> None:
+    """Grade every problem that has completions without a verdict, all its completions together."""
+    done = {(row["problem_id"], row["sample_index"]) for row in run.verdicts()}
+    rows_of: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
+    for row in run.completions():
+        rows_of[row["problem_id"]].append(row)
+    fresh: list[dict[str, Any]] = []
+    for problem in problems:
+        rows = rows_of[problem.id]
+        if any((row["problem_id"], row["sample_index"]) not in done for row in rows):
+            fresh += verdict_rows(task, problem.gold, rows, clock)
+    run.add_verdicts(fresh)
+
+
+def finish(run: Run, problems: Sequence[Problem], asked: Plan) -> None:
+    """Write the verdict on the run itself: VALID, or INVALID with the reasons and the mends."""
+    timing = run.timing()
+    reasons = Counter(row["finish_reason"] for row in run.stored())
+    missing = sum(len(scope.requests) for scope in left_to_do(run, problems, asked))
+    scopes = len(problems) if asked.protocol == "latency" else 1
+    faults = faults_of(timing, reasons, missing, scopes)
+    run.manifest["compliance"] = compliance(timing)
+    run.manifest["validity"] = {
+        "verdict": "INVALID" if faults else "VALID",
+        "reasons": [fault.reason for fault in faults],
+        "mend": [fault.mend for fault in faults],
+    }
+    run.save()

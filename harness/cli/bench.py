@@ -1,0 +1,122 @@
+"""`ttc bench` and `ttc demo`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness.cli.options import (
+    DEFAULT_SELECTORS,
+    Data,
+    Json,
+    Limit,
+    Quiet,
+    SelectorOptions,
+    Selectors,
+    TaskName,
+    TaskOptions,
+)
+
+if TYPE_CHECKING:
+    from harness.bench import Plan
+
+Protocol = Literal["latency", "throughput"]
+
+
+def bench(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="A hub id, a folder, zoo/NAME, a stored run, or a plug-in.")
+    ],
+    task: TaskName,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="B", help="Per problem (latency) or per run (throughput): 60s, 2PFLOP, 4096tok."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, metavar="N", help="Completions per problem.")] = 16,
+    protocol: Annotated[Protocol, typer.Option(help="One problem at a time, or all in flight.")] = "latency",
+    engine: Annotated[
+        str | None, typer.Option(metavar="E", help="An engine of `ttc list models`, or a plug-in.")
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option("-M", "--engine-arg", metavar="K=V", help="An option of the engine or model plug-in."),
+    ] = None,
+    task_arg: TaskOptions = None,
+    data: Data = None,
+    limit: Limit = None,
+    selector: Selectors = None,
+    selector_arg: SelectorOptions = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.8,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
+    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest completion.")] = 2048,
+    stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End a completion before this text.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of every random stream.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder (several models: one inside it each).")
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sample, grade, select, report: a model's accuracy against time from one command.
+
+    The same command typed again goes on where it stopped.
+    """
+    from harness.bench import Plan
+    from harness.budgets import parse_budget
+    from harness.errors import UserError
+    from harness.nouns import Sampling
+
+    if top_p <= 0:
+        raise UserError(f"--top-p must lie above 0 and at most 1, got {top_p:g}; 1 is off")
+    sampling = Sampling(temperature, top_p, top_k, max_tokens, tuple(stop or ()), seed)
+    scope: Literal["run", "problem"] = "run" if protocol == "throughput" else "problem"
+    parsed = parse_budget(budget, scope) if budget is not None else None
+    asked = Plan(task, tuple(task_arg or ()), data, limit, protocol, parsed, samples, sampling)
+    run_bench(
+        models, engine, model_arg or [], asked, selector or DEFAULT_SELECTORS, selector_arg or [], out, json_, quiet
+    )
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder.")] = Path("results/demo"),
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bench the shipped model on generated word problems: CPU only, offline, about two minutes."""
+    from harness.bench import Plan
+    from harness.budgets import Budget
+    from harness.nouns import Sampling
+
+    asked = Plan("arithmetic", (), None, 40, "latency", Budget(4.0), 64, Sampling(temperature=0.8, max_tokens=320))
+    run_bench(["zoo/teacher"], None, [], asked, DEFAULT_SELECTORS, [], out, json_, quiet)
+
+
+def run_bench(
+    models: list[str], engine: str | None, model_options: list[str], asked: "Plan", selectors: list[str],
+    selector_options: list[str], out: Path | None, json_: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Run every arm, write the report beside the runs and print what came out."""
+    from harness import plugins
+    from harness.bench import arms_of, bench_arm
+    from harness.progress import chooser
+    from harness.reporting import report_folder, tell, write_reports
+    from harness.summarise import summarise_all
+
+    loaded = plugins.load_selectors(selectors, selector_options)
+    task = plugins.load_task(asked.task, asked.task_options, asked.data)
+    arms = arms_of(models, engine, model_options, out, asked)
+    show = chooser(quiet)
+    if not quiet:
+        for arm in arms:
+            typer.echo(f"{arm.model} on {task.name} with engine {arm.engine} → {arm.path}", err=True)
+    runs = [bench_arm(arm, asked, task, show) for arm in arms]
+    summaries = summarise_all(runs, loaded)
+    written = write_reports(summaries, report_folder(out, runs))
+    tell(summaries, written, runs, json_)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command()(bench)
+    app.command()(demo)

@@ -1,0 +1,83 @@
+"""`ttc list`, `ttc check` and `ttc doctor`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from harness.cli.options import Json
+
+Room = Literal["tasks", "models", "selectors", "reward-models"]
+
+
+def list_(
+    room: Annotated[Room | None, typer.Argument(help="Only this kind.")] = None,
+    json_: Json = False,
+) -> None:
+    """List the tasks, models, selectors and reward models that can be named."""
+    import json
+
+    from harness.listing import known
+
+    rooms = [room] if room else ["tasks", "models", "selectors", "reward-models"]
+    found = {name: known(name) for name in rooms}
+    if json_:
+        print(json.dumps(found))
+        return
+    for name, entries in found.items():
+        print(f"{name}:" if entries else f"{name}: none")
+        width = max((len(entry["name"]) for entry in entries), default=0)
+        for entry in entries:
+            print(f"  {entry['name']:{width}}  {entry['summary']}")
+            for option in entry["options"]:
+                print(f"  {'':{width}}    {option}")
+
+
+def check(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="A plug-in: a name, file.py:name or module:name.")],
+    option: Annotated[list[str] | None, typer.Option("-O", metavar="K=V", help="An option of the plug-in.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="A task's data file.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A checkpoint to check an engine with.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Check that a plug-in keeps its contract: golds grade correct, a selector chooses fairly, a model keeps time."""
+    import json
+
+    from harness.check import check_reference
+
+    findings = check_reference(reference, option or [], data, checkpoint)
+    if json_:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def doctor(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run to verify instead of the machine.")] = None,
+    json_: Json = False,
+) -> None:
+    """Check the machine (or a run): versions, memory, disk, clock, threads, engines, plug-ins."""
+    import json
+
+    from harness.doctor import examine_machine, examine_run
+
+    findings = examine_machine() if run is None else examine_run(run)
+    if json_:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command(name="list")(list_)
+    app.command()(check)
+    app.command()(doctor)

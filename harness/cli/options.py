@@ -1,0 +1,33 @@
+"""The options that several commands share, each described once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Selectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--selector", metavar="S", help="A selector: a name of `ttc list selectors`, file.py:name or module:name."
+    ),
+]
+SelectorOptions = Annotated[
+    list[str] | None, typer.Option("-S", "--selector-arg", metavar="K=V", help="An option of a selector.")
+]
+TaskName = Annotated[
+    str, typer.Option("--task", metavar="T", help="A task: a name of `ttc list tasks`, file.py:name or module:name.")
+]
+TaskOptions = Annotated[
+    list[str] | None, typer.Option("-T", "--task-arg", metavar="K=V", help="An option of the task.")
+]
+Data = Annotated[str | None, typer.Option("--data", metavar="FILE", help="Read the task's problems from this file.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N problems.")]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="B", help="Cut the axis of this unit there: 60s, 2PFLOP, 4096tok."),
+]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's folder, or a folder of runs.")]
+
+DEFAULT_SELECTORS = ["coverage", "majority", "first"]

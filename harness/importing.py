@@ -1,0 +1,196 @@
+"""Recorded completions become a run. The whole file is read and checked before anything is written.
+
+The format is JSON lines, one completion each (DESIGN: interchange): `problem_id`, `gold`, and `text` or `answer`;
+optional `sample_index`, `correct`, `reward` (a number or a list of step scores), `completion_tokens`, `prompt_tokens`,
+`finished_s`, `prompt`.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import plugins
+from harness.errors import UserError
+from harness.grading import classes_of, verdict_rows
+from harness.lines import open_lines
+from harness.nouns import Completion, Task
+from harness.runs import Run, begin_run, make_run, writing
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "problem_id": (str,),
+    "gold": (str,),
+    "text": (str,),
+    "answer": (str, type(None)),
+    "prompt": (str,),
+    "sample_index": (int,),
+    "correct": (bool,),
+    "reward": (int, float, list),
+    "completion_tokens": (int,),
+    "prompt_tokens": (int,),
+    "finished_s": (int, float),
+}
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, row) for each line that is not blank. Raises UserError naming the line that is malformed."""
+    with open_lines(file) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, read_line(file, number, line)
+
+
+def read_line(file: Path, number: int, line: str) -> dict[str, Any]:
+    """Read and check one line. Raises UserError with the line's number and what is wrong with it."""
+    where = f"{file}, line {number}"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error})") from None
+    except RecursionError:
+        raise UserError(f"{where}: not JSON that can be read (nested too deep)") from None
+    if not isinstance(row, dict):
+        raise UserError(
+            f"{where}: wants a JSON object with problem_id, gold, and text or answer, got {type(row).__name__}"
+        )
+    for name in ("problem_id", "gold"):
+        if name not in row:
+            raise UserError(f"{where}: the field {name} is missing; the line has {', '.join(sorted(row)) or 'none'}")
+    if "text" not in row and "answer" not in row:
+        raise UserError(f"{where}: has neither text nor answer; the line has {', '.join(sorted(row))}")
+    for name, kinds in KINDS.items():
+        if name in row and (not isinstance(row[name], kinds) or (isinstance(row[name], bool) and bool not in kinds)):
+            raise UserError(f"{where}: {name} wants {' or '.join(k.__name__ for k in kinds)}, got {row[name]!r:.60}")
+    return check_numbers(where, row)
+
+
+def check_numbers(where: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Refuse numbers no recording can have: negative counts and times, infinities, scores that are not numbers."""
+    for name in ("sample_index", "completion_tokens", "prompt_tokens", "finished_s"):
+        if name in row and not (0 <= row[name] < 2**31):
+            raise UserError(f"{where}: {name} wants a number from 0, got {row[name]!r}")
+    scores = reward_of(row)
+    if any(isinstance(s, bool) or not isinstance(s, int | float) or not math.isfinite(s) for s in scores):
+        raise UserError(f"{where}: reward wants a finite number or a list of them, got {row['reward']!r:.60}")
+    return row
+
+
+def reward_of(row: Mapping[str, Any]) -> list[Any]:
+    """The step scores of a row: an outcome score is a list of one."""
+    reward = row.get("reward", [])
+    return reward if isinstance(reward, list) else [reward]
+
+
+def grouped(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """All rows by problem, sample indices filled in by order of appearance.
+
+    Raises UserError when a problem has two golds or prompts, or one sample twice.
+    """
+    problems: dict[str, list[dict[str, Any]]] = {}
+    for number, row in read_lines(file):
+        rows = problems.setdefault(row["problem_id"], [])
+        row.setdefault("sample_index", len(rows))
+        for name in ("gold", "prompt"):
+            if rows and rows[0].get(name) != row.get(name):
+                raise UserError(
+                    f"{file}, line {number}: {name} of problem '{row['problem_id']}' differs from its earlier lines"
+                )
+        if any(other["sample_index"] == row["sample_index"] for other in rows):
+            raise UserError(
+                f"{file}, line {number}: problem '{row['problem_id']}' has sample_index {row['sample_index']} twice"
+            )
+        rows.append(row)
+    if not problems:
+        raise UserError(f"'{file}' holds no completions")
+    return problems
+
+
+def completion_of(row: Mapping[str, Any]) -> Completion:
+    """A recorded row as a completion; what was not recorded is NaN or 0. A row without text stands for its answer."""
+    finished = float(row.get("finished_s", math.nan))
+    return Completion(
+        problem_id=row["problem_id"],
+        sample_index=row["sample_index"],
+        text=row.get("text", row.get("answer") or ""),
+        finish_reason="stop",
+        prompt_tokens=row.get("prompt_tokens", 0),
+        completion_tokens=row.get("completion_tokens", 0),
+        seed=0,
+        submitted_s=0.0,
+        started_s=0.0,
+        first_token_s=None,
+        finished_s=finished,
+        batch_size=math.nan,
+    )
+
+
+def graded_rows(task: Task, rows: Sequence[Mapping[str, Any]], regrade: bool) -> list[dict[str, Any]]:
+    """Verdict rows of one problem: the task's, on the recorded answer where there is one; a given `correct` stands."""
+    as_rows = [
+        {
+            "problem_id": r["problem_id"],
+            "sample_index": r["sample_index"],
+            "text": r.get("text", ""),
+            "finish_reason": "stop",
+        }
+        for r in rows
+    ]
+    given = {row["sample_index"]: row["answer"] for row in rows if "answer" in row}
+    judge = task
+    verdicts = verdict_rows(judge, rows[0]["gold"], as_rows)
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if row["sample_index"] in given:
+            verdict |= judge_answer(task, rows[0]["gold"], given[row["sample_index"]])
+        if "correct" in row and not regrade:
+            verdict |= {"verdict": "correct" if row["correct"] else "wrong", "reason": "as recorded"}
+    for verdict, number in zip(verdicts, classes_of(task, [v["answer"] for v in verdicts]), strict=True):
+        verdict["answer_class"] = number
+    return verdicts
+
+
+def judge_answer(task: Task, gold: str, answer: str | None) -> dict[str, Any]:
+    """The verdict on an answer that was recorded already extracted."""
+    if answer is None:
+        return {"answer": None, "verdict": "no_answer", "reason": "recorded without an answer"}
+    verdict = task.grade(gold, answer)
+    return {"answer": answer, "verdict": verdict.outcome, "reason": verdict.reason}
+
+
+def import_file(
+    file: Path, task_name: str, task_options: Sequence[str], data: str | None, out: Path, model: str, regrade: bool
+) -> tuple[Run, dict[str, int]]:
+    """Make the run at `out`; returns it with the counts of its verdicts.
+
+    The task only grades here: its problems are not looked at. Raises UserError; nothing is half
+    imported, since a run counts from the moment its manifest is written, which is last.
+    """
+    problems = grouped(file)
+    task = plugins.load_task(task_name, task_options, data)
+    samples = min(len(rows) for rows in problems.values())
+    spec = {
+        "model": model, "engine": "recorded", "model_options": [], "task": task.name, "task_plugin": task_name,
+        "task_options": list(task_options), "data": data, "limit": None, "protocol": "latency", "budget": None,
+        "samples": samples, "sampling": None, "imported_from": file.name, "regrade": regrade,
+    }  # fmt: skip
+    verdicts = [verdict for rows in problems.values() for verdict in graded_rows(task, rows, regrade)]
+    with writing(out):
+        if begin_run(out, spec) is not None:
+            raise UserError(f"'{out}' already holds this import; choose another --out or remove it")
+        completions = [completion_of(row) for rows in problems.values() for row in rows]
+        scores = [
+            {"problem_id": r["problem_id"], "sample_index": r["sample_index"], "reward_model": "recorded", "scores": s}
+            for rows in problems.values() for r in rows if (s := [float(x) for x in reward_of(r)])
+        ]  # fmt: skip
+        heads = [
+            {"problem_id": name, "prompt": rows[0].get("prompt", ""), "gold": rows[0]["gold"], "meta": {}}
+            for name, rows in problems.items()
+        ]
+        run = make_run(out, spec, heads)
+        run.add_completions(completions)
+        run.add_verdicts(verdicts)
+        run.add_scores(scores)
+        run.manifest |= {"engine": {"engine": "recorded"}, "validity": {"verdict": "VALID", "reasons": [], "mend": []}}
+        run.save()
+    return run, dict(Counter(verdict["verdict"] for verdict in verdicts))

@@ -1,0 +1,46 @@
+"""What can be named: for `ttc list`, read from the sources without importing them."""
+
+import inspect
+import typing
+from typing import Any
+
+from harness import plugins
+from harness.plugin_options import options_of, positional_names, spell_type
+
+
+def known(room: str) -> list[dict[str, Any]]:
+    """Every plug-in of a room that can be named: name, summary, options; a built-in's checkpoints under models."""
+    group: plugins.Group = room.replace("-", "_")  # type: ignore[assignment]
+    entries: list[dict[str, Any]] = [
+        {"name": name, "summary": found.summary, "options": option_lines(plugins.load_function(group, name))}
+        for name, found in plugins.builtins(group).items()
+    ]
+    entries += [
+        {"name": name, "summary": f"installed: {point.value}", "options": []}
+        for name, point in plugins.installed(group).items()
+    ]
+    return entries + (shipped_checkpoints() if group == "models" else [])
+
+
+def option_lines(function: Any) -> list[str]:
+    """The options of a plug-in as `name=type (default)`."""
+    hints = typing.get_type_hints(function)
+    lines = [
+        f"{name}={spell_type(hints.get(name, str))} ({spell_default(parameter)})"
+        for name, parameter in options_of(function).items()
+    ]
+    return ["takes a checkpoint", *lines] if positional_names(function) == ["checkpoint"] else lines
+
+
+def spell_default(parameter: inspect.Parameter) -> str:
+    """A default as it would be typed."""
+    return "required" if parameter.default is inspect.Parameter.empty else str(parameter.default).lower()
+
+
+def shipped_checkpoints() -> list[dict[str, Any]]:
+    """The checkpoints that ship with the package, `zoo/NAME`."""
+    zoo = plugins.folder_of("models") / "zoo"
+    names = sorted(path.parent.name for path in zoo.glob("*/config.json"))
+    return [
+        {"name": f"zoo/{name}", "summary": "a shipped checkpoint; see its README.md", "options": []} for name in names
+    ]

@@ -1,0 +1,51 @@
+"""Pairs of a gold answer and a model's, judged one line at a time: the work behind `ttc grade`."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from harness.budgets import Clock, monotonic
+from harness.errors import UserError
+from harness.grading import THREADS
+from harness.nouns import Task, Verdict
+
+AT_ONCE = 1024
+"""Lines in memory at a time, so that a file of any length streams."""
+
+
+def read_pairs(lines: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
+    """Parse and check each line that is not blank. Raises UserError with the line's number and the reason."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}, line {number}: not JSON ({error})") from None
+        if not isinstance(row, dict) or not isinstance(row.get("gold"), str):
+            raise UserError(f"{where}, line {number}: wants an object with the text field gold, got {line.strip():.60}")
+        if not isinstance(row.get("pred", row.get("text")), str):
+            raise UserError(
+                f"{where}, line {number}: wants pred (an answer) or text (a whole completion) as text; "
+                f"the line has {', '.join(sorted(row))}"
+            )
+        yield row
+
+
+def judge(task: Task, row: Mapping[str, Any], clock: Clock = monotonic) -> dict[str, Any]:
+    """One line's verdict: the line plus `answer`, `verdict`, `reason`, `ms` (extraction and grading)."""
+    began = clock()
+    answer = row["pred"] if "pred" in row else task.extract(row["text"])
+    verdict = Verdict("no_answer", "no answer in the text") if answer is None else task.grade(row["gold"], answer)
+    ms = 1e3 * (clock() - began)
+    return {**row, "answer": answer, "verdict": verdict.outcome, "reason": verdict.reason, "ms": round(ms, 3)}
+
+
+def judge_all(task: Task, rows: Iterable[Mapping[str, Any]], clock: Clock = monotonic) -> Iterator[dict[str, Any]]:
+    """Verdicts in the order of the lines, several at a time, a bounded number in memory."""
+    stream = iter(rows)
+    with ThreadPoolExecutor(THREADS) as threads:
+        while some := list(itertools.islice(stream, AT_ONCE)):
+            yield from threads.map(lambda row: judge(task, row, clock), some)

@@ -1,0 +1,131 @@
+"""Parquet parts: append-only, each made whole under another name and renamed into place, never rewritten.
+
+The units stand in the column names and, spelled out, in the Arrow metadata of each field. Any Parquet reader opens a
+folder of parts as one table.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import UserError
+
+SCHEMA_VERSION = "1"
+
+
+def column(name: str, kind: pa.DataType, unit: str = "", nullable: bool = False) -> pa.Field:
+    """One Arrow field with its unit in the metadata."""
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit} if unit else None)
+
+
+def schema(*columns: pa.Field) -> pa.Schema:
+    """A schema that carries the version of these records."""
+    return pa.schema(list(columns), metadata={"ttc_schema": SCHEMA_VERSION})
+
+
+COMPLETIONS = schema(
+    column("problem_id", pa.string()),
+    column("sample_index", pa.int32()),
+    column("segment", pa.int32()),
+    column("text", pa.large_string()),
+    column("finish_reason", pa.string()),
+    column("error", pa.string(), nullable=True),
+    column("prompt_tokens", pa.int32(), "tokens"),
+    column("completion_tokens", pa.int32(), "tokens"),
+    column("logprob", pa.float64(), "nats", nullable=True),
+    column("seed", pa.int64()),
+    column("submitted_s", pa.float64(), "seconds since the scope's clock began"),
+    column("started_s", pa.float64(), "seconds since the scope's clock began"),
+    column("first_token_s", pa.float64(), "seconds since the scope's clock began", nullable=True),
+    column("finished_s", pa.float64(), "seconds since the scope's clock began"),
+    column("batch_size", pa.float64(), "mean rows in flight"),
+    column("prefill_flops", pa.float64(), "FLOP"),
+    column("decode_flops", pa.float64(), "FLOP"),
+)
+VERDICTS = schema(
+    column("problem_id", pa.string()),
+    column("sample_index", pa.int32()),
+    column("answer", pa.string(), nullable=True),
+    column("answer_class", pa.int32(), nullable=True),
+    column("verdict", pa.string()),
+    column("reason", pa.string()),
+    column("ms", pa.float64(), "milliseconds of grading"),
+)
+SCORES = schema(
+    column("problem_id", pa.string()),
+    column("sample_index", pa.int32()),
+    column("reward_model", pa.string()),
+    column("scores", pa.list_(pa.float64())),
+)
+PROBLEMS = schema(
+    column("problem_id", pa.string()),
+    column("prompt", pa.large_string()),
+    column("gold", pa.string()),
+    column("meta", pa.string(), "JSON"),
+)
+TIMING = schema(
+    column("segment", pa.int32()),
+    column("phase", pa.string()),
+    column("problem_id", pa.string(), nullable=True),
+    column("elapsed_s", pa.float64(), "seconds"),
+    column("spent", pa.float64(), "the budget's unit", nullable=True),
+    column("overshoot_s", pa.float64(), "seconds", nullable=True),
+    column("overshoot_steps", pa.float64(), "decode steps", nullable=True),
+)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> None:
+    """Write one whole Parquet file: under another name, synced to disk, then renamed into place."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def parts(folder: Path) -> list[Path]:
+    """The whole parts of a folder in the order they were written; unfinished ones are hidden files and left out."""
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+
+def append_part(folder: Path, rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> None:
+    """Add a part after those that are there; nothing is written for no rows."""
+    if rows:
+        there = parts(folder)
+        number = int(there[-1].stem) + 1 if there else 0
+        write_table(folder / f"{number:06d}.parquet", rows, columns)
+
+
+def read_part(path: Path, columns: pa.Schema) -> pa.Table:
+    """Read one part. Raises UserError when the file is damaged or lacks a column of the schema."""
+    try:
+        with path.open("rb") as file:
+            table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"the record '{path}' cannot be read ({str(error).splitlines()[0]}); move it away to go on"
+        ) from None
+    version = (table.schema.metadata or {}).get(b"ttc_schema", b"?").decode()
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"the record '{path}' has schema version {version}; this program reads version {SCHEMA_VERSION}"
+        )
+    return table.select(columns.names)
+
+
+def read_parts(folder: Path, columns: pa.Schema) -> pa.Table:
+    """All parts of a folder as one table in the order they were written; an empty table when there are none."""
+    tables = [read_part(path, columns) for path in parts(folder)]
+    return pa.concat_tables(tables) if tables else columns.empty_table()
+
+
+def last_of_each(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per key, the one written last: how a later grading supersedes an earlier one without rewriting it."""
+    return list({tuple(row[key] for key in keys): dict(row) for row in rows}.values())
