@@ -22,6 +22,8 @@ from harness.runner import Scope, plan, render, run_scopes, warm_up
 from harness.runs import Run, begin_run, make_run, writing
 from harness.validity import faults_of
 
+OWN_ENGINE = "plug-in"
+"""What stands for the engine of a model plug-in, which brings its own."""
 VERDICTS_AT_ONCE = 4096
 """Verdict rows that may wait in memory."""
 
@@ -55,6 +57,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "run"
 
 
+def short(reference: str) -> str:
+    """A model or task as part of a folder's name: of a plug-in reference only the function."""
+    return slug(reference.rpartition(":")[2] if plugins.is_reference(reference) else reference)
+
+
 def arms_of(
     models: Sequence[str], engine: str | None, options: Sequence[str], out: Path | None, asked: Plan
 ) -> list[Arm]:
@@ -63,16 +70,18 @@ def arms_of(
     With one model `out` itself is the run; with several each has a folder inside it. Without `out` the runs lie under
     `results/`, named after task, model and a digest of everything asked, so that the same command finds them again.
     """
-    if len(set(models)) < len(models):
-        raise UserError(f"the model '{Counter(models).most_common(1)[0][0]}' is named twice")
+    twice = [name for name, count in Counter(map(short, models)).items() if count > 1]
+    if twice:
+        raise UserError(f"two models share the name '{twice[0]}'; bench them one by one, each with its own --out")
     arms = []
     for model in models:
-        chosen = engine or plugins.default_engine(model)
+        own = not plugins.names_checkpoint(model)
+        chosen = OWN_ENGINE if own else engine or plugins.default_engine(model)
         key = digest([model, chosen, list(options), asdict(asked)])[:6]
-        name = f"{slug(asked.task)}-{slug(model)}"
+        name = f"{short(asked.task)}-{short(model)}"
         path = Path("results") / f"{name}-{key}"
         if out is not None:
-            path = out if len(models) == 1 else out / slug(model)
+            path = out if len(models) == 1 else out / short(model)
         arms.append(Arm(model, chosen, tuple(options), path))
     return arms
 
@@ -81,7 +90,7 @@ def spec_of(arm: Arm, asked: Plan, task: Task) -> dict[str, Any]:
     """What identifies a run: two runs with equal specs draw the same samples."""
     return {
         "model": arm.model,
-        "engine": arm.engine if plugins.names_checkpoint(arm.model) else "plug-in",
+        "engine": arm.engine,
         "model_options": list(arm.options),
         "task": task.name,
         "task_plugin": asked.task,

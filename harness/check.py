@@ -27,6 +27,7 @@ from harness.nouns import (
 )
 from harness.plugin_options import options_of, positional_names, read_options
 
+QUESTION = "2 + 3 ="
 SHOWN = 3
 """How many offenders a finding names."""
 
@@ -84,19 +85,25 @@ def check_task(task: Task) -> list[Finding]:
     """Ids are unique, golds are read from a boxed completion and grade correct, and a wrong answer does not."""
     problems = list(task.problems)
     twice = [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]
-    boxed = {problem.id: task.extract(f"The answer is \\boxed{{{problem.gold}}}.") for problem in problems}
-    unread = [problem.id for problem in problems if boxed[problem.id] is None]
-    ungraded = [p.id for p in problems if p.gold and task.grade(p.gold, boxed[p.id] or p.gold).outcome != "correct"]
+    read = {problem.id: readings(task, problem.gold) for problem in problems}
+    unread = [problem.id for problem in problems if not read[problem.id]]
+    ungraded = [p.id for p in problems if not any(task.grade(p.gold, a).outcome == "correct" for a in read[p.id])]
     fooled = [p.id for p in problems if task.grade(p.gold, "ttc-no-such-answer").outcome == "correct"]
     raised = list(raisers(task))
     return [
         Finding(f"{len(problems)} problems", bool(problems)),
         Finding("ids are unique", not twice, named(twice)),
-        Finding("an answer in \\boxed{} is extracted", not unread, named(unread)),
-        Finding("every gold grades correct against itself", not ungraded, named(ungraded)),
+        Finding("the gold is extracted from a completion that states it", not unread, named(unread)),
+        Finding("what was extracted grades correct against the gold", not ungraded, named(ungraded)),
         Finding("a wrong answer does not grade correct", not fooled, named(fooled)),
         Finding("no text makes extract or grade raise", not raised, named(raised)),
     ]
+
+
+def readings(task: Task, gold: str) -> list[str]:
+    """What the task extracts from completions that state the gold in the usual ways."""
+    stated = (f"So the answer is \\boxed{{{gold}}}.", f"The answer is {gold}", f"#### {gold}", gold)
+    return [answer for text in stated if (answer := task.extract(text)) is not None]
 
 
 def raisers(task: Task) -> Iterator[str]:
@@ -165,8 +172,16 @@ def attempt(what: str, claim: Callable[[], bool]) -> Finding:
 
 def check_model(model: Model, clock: Clock = monotonic) -> list[Finding]:
     """It answers each request once, tells true times, repeats itself under one seed, and keeps a deadline."""
+    try:
+        return model_findings(model, clock)
+    except Exception as error:
+        return [Finding("it generates", False, f"on the prompt {QUESTION!r} it raises {type(error).__name__}: {error}")]
+
+
+def model_findings(model: Model, clock: Clock) -> list[Finding]:
+    """The findings on a model that does not raise."""
     sampling = Sampling(max_tokens=24, seed=7)
-    problem = Problem("check/0", "What is 2 + 3?", "5")
+    problem = Problem("check/0", QUESTION, "5")
     requests = [Request(problem.id, index, problem.prompt, sampling) for index in range(3)]
     rows, again, alone = (
         list(model.generate(some, Deadline(None, clock))) for some in (requests, requests, requests[1:2])

@@ -51,11 +51,13 @@ class Lines(Quiet):
     def __init__(self, title: str, total: int, stream: TextIO, clock: Clock) -> None:
         self.title, self.total, self.stream, self.clock = title, total, stream, clock
         self.told_at = clock()
+        self.told_done = -1
 
     def update(self, done: int, note: str) -> None:
         """Write a line when it is time, and for the last unit."""
-        if done == self.total or self.clock() - self.told_at >= EVERY_S:
-            self.told_at = self.clock()
+        last = done == self.total and done != self.told_done
+        if last or self.clock() - self.told_at >= EVERY_S:
+            self.told_at, self.told_done = self.clock(), done
             print(f"{self.title}: {done}/{self.total} {note}", file=self.stream, flush=True)
 
 

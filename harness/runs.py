@@ -129,25 +129,37 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold the run folder's lock. Raises UserError naming the holder's process when another one writes there."""
+    """Hold the run folder's lock. Raises UserError naming the holder's process when another one writes there.
+
+    A folder in which no run came about is left as it was: what this made is taken away again.
+    """
     if path.is_file():
         raise UserError(f"'{path}' is a file; --out wants a folder")
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / ".lock", blocking=False)
-        holder = path / ".writer"
-        with lock:
-            holder.write_text(f"{os.getpid()}\n")
+        with filelock.FileLock(path / ".lock", blocking=False):
+            (path / ".writer").write_text(f"{os.getpid()}\n")
             try:
                 yield
             finally:
-                holder.unlink(missing_ok=True)
+                (path / ".writer").unlink(missing_ok=True)
+                if not (path / "manifest.json").exists():
+                    clear_away(path, made)
     except filelock.Timeout:
         raise UserError(
             f"another process ({read_holder(path)}) is writing '{path}'; wait for it or choose another --out"
         ) from None
     except PermissionError as error:
         raise UserError(f"cannot write in '{path}' ({error.strerror}); choose another --out") from None
+
+
+def clear_away(path: Path, made: Sequence[Path]) -> None:
+    """Remove the lock and the folders that were made for a run that did not come about."""
+    (path / ".lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for folder in made:
+            folder.rmdir()
 
 
 def read_holder(path: Path) -> str:

@@ -1,7 +1,7 @@
 r"""`arithmetic`: generated multi-step word problems with worked solutions, for models that can be trained in an hour.
 
-Each problem follows one count through `difficulty + 1` events. The worked solution computes one event per line and ends in
-`\boxed{}`. Whether a question belongs to the test or the train split is decided by a hash of its text, so the two
+Each problem follows one count through `difficulty + 1` events. The worked solution computes one event per line and
+ends in `\boxed{}`. Whether a question belongs to the test or the train split is decided by a hash of its text, so the two
 never share a question, whatever their seeds and difficulties.
 """
 
@@ -18,8 +18,38 @@ from .prompts import chat
 
 Split = Literal["test", "train"]
 
-NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana", "Ivo", "Jana", "Kai", "Lena", "Max", "Nora", "Omar", "Pia")
-ITEMS = ("apples", "books", "cards", "coins", "eggs", "flowers", "marbles", "pens", "shells", "stamps", "stones", "toys")
+NAMES = (
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dan",
+    "Eve",
+    "Finn",
+    "Gus",
+    "Hana",
+    "Ivo",
+    "Jana",
+    "Kai",
+    "Lena",
+    "Max",
+    "Nora",
+    "Omar",
+    "Pia",
+)
+ITEMS = (
+    "apples",
+    "books",
+    "cards",
+    "coins",
+    "eggs",
+    "flowers",
+    "marbles",
+    "pens",
+    "shells",
+    "stamps",
+    "stones",
+    "toys",
+)
 LARGEST = 400
 
 
@@ -28,7 +58,7 @@ class Event(NamedTuple):
 
     told: str
     worked: str
-    count: int
+    after: int
 
 
 def gain(count: int, item: str, rng: random.Random) -> Event:
@@ -88,9 +118,9 @@ def worked_problem(difficulty: int, rng: random.Random) -> Worked:
     told, lines = [f"{name} has {count} {item}."], [f"{name} starts with {count} {item}."]
     for step in range(1, difficulty + 2):
         event = rng.choice(EVENTS)(count, item, rng)
-        while not 1 <= event.count <= LARGEST:
+        while not 1 <= event.after <= LARGEST:
             event = rng.choice(EVENTS)(count, item, rng)
-        count = event.count
+        count = event.after
         told.append(f"{'Then ' if step > 1 else ''}{name} {event.told}.")
         lines.append(f"Step {step}: {name} {event.told}: {event.worked}.")
     question = " ".join([*told, f"How many {item} does {name} have now?"])

@@ -46,8 +46,5 @@ def main() -> None:
     except UserError as error:
         print(f"ttc: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("ttc: stopped; what was finished is stored, type the same command to go on", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

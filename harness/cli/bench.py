@@ -110,7 +110,11 @@ def run_bench(
     if not quiet:
         for arm in arms:
             typer.echo(f"{arm.model} on {task.name} with engine {arm.engine} → {arm.path}", err=True)
-    runs = [bench_arm(arm, asked, task, show) for arm in arms]
+    try:
+        runs = [bench_arm(arm, asked, task, show) for arm in arms]
+    except KeyboardInterrupt:
+        typer.echo("ttc: stopped; what was finished is stored, type the same command to go on", err=True)
+        raise typer.Exit(130) from None
     summaries = summarise_all(runs, loaded)
     written = write_reports(summaries, report_folder(out, runs))
     tell(summaries, written, runs, json_)

@@ -1,0 +1,49 @@
+"""Every point of every curve as one CSV: what the figures are drawn from."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+from harness.summary import RunSummary
+
+from .files import replace_file
+
+COLUMNS = (
+    "run",
+    "model",
+    "task",
+    "protocol",
+    "budget",
+    "selector",
+    "axis",
+    "kind",
+    "x",
+    "value",
+    "low",
+    "high",
+    "n",
+    "validity",
+)
+
+
+def points(summaries: Sequence[RunSummary], out: Path) -> list[Path]:
+    """Write `points.csv` into the existing folder `out`: a line for each point, fractions in 0..1.
+
+    Floats read back exactly. A run without a budget has an empty field there. Returns the path.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows(summaries))
+    return [replace_file(out / "points.csv", text.getvalue())]
+
+
+def rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[object, ...]]:
+    """The fields of every point, in the order of `COLUMNS`."""
+    for run in summaries:
+        whose = (run.run, run.model, run.task, run.protocol, run.budget)
+        for curve in run.curves:
+            for point in curve.points:
+                place = (curve.selector, curve.axis, curve.kind, point.x)
+                yield (*whose, *place, point.value, point.low, point.high, point.n, run.validity)
