@@ -103,7 +103,12 @@ def new_manifest(spec: Mapping[str, Any], problems: Sequence[Mapping[str, Any]])
     return {
         "schema": SCHEMA,
         "spec": dict(spec),
-        "problems": {"count": len(problems), "sha256": digest(list(problems))},
+        "problems": {
+            "count": len(problems),
+            "sha256": digest(list(problems)),
+            "file": "problems.parquet",
+            "first_prompt": problems[0]["prompt"],
+        },
         "created_unix_s": unix_s(),
         "machine": machine(),
         "versions": versions(),

@@ -1,12 +1,14 @@
 """A run in the terminal: what it is, its problems, one problem with its completions. Model text is shown inert."""
 
 import json
+import sys
 from collections import Counter, defaultdict
 from typing import Any
 
 from harness.errors import UserError
 from harness.runs import Run
 
+PIPE_WIDTH = 140
 SHOWN_CHARACTERS = 1200
 """A completion's text beyond this is folded away in the terminal."""
 
@@ -26,7 +28,7 @@ def show_run(run: Run, json_: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for line in gist(run):
         console.print(Text(inert(line)))
     table = Table("problem", "gold", "samples", "correct", "answers", box=None, pad_edge=False)
@@ -87,7 +89,7 @@ def show_problem(run: Run, problem_id: str, json_: bool) -> None:
     from rich.rule import Rule
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print(Rule(Text(inert(problem["problem_id"]))))
     console.print(Text(inert(problem["prompt"])))
     console.print(Text(f"gold: {inert(problem['gold'])}", style="bold"))

@@ -1,8 +1,9 @@
 """From a run on disk to its summary: the curves of the selectors asked for, the counts and the facts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from harness.bank import load_bank
 from harness.budgets import Budget
@@ -40,7 +41,7 @@ def summarise(run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget]
         curves=curves_of(load_bank(run), selectors, ends),
         validity=validity["verdict"],
         reasons=tuple(validity["reasons"]),
-        facts=facts_of(run),
+        facts=facts_of(run) | amortised(run, completions),
         counts=dict(verdicts) | {f"finish_{name}": count for name, count in reasons.items()},
     )
 
@@ -54,11 +55,10 @@ def summarise_all(
         arms = [summary for summary in summaries if summary.task == task]
         unfair = tuple(differing_arms(arms))
         if unfair:
-            marked = [
+            summaries = [
                 replace(arm, validity="INVALID", reasons=arm.reasons + unfair) if arm in arms else arm
                 for arm in summaries
             ]
-            summaries = marked
     return summaries
 
 
@@ -76,6 +76,15 @@ def axis_ends(run: Run, budgets: Sequence[Budget]) -> dict[Axis, float | None]:
             )
         ends[budget.unit] = budget.amount
     return ends
+
+
+def amortised(run: Run, completions: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Seconds per problem of a run that had all problems in flight; nothing for the other protocol."""
+    if run.spec["protocol"] != "throughput":
+        return {}
+    return {
+        "amortised_s_per_problem": max(row["finished_s"] for row in completions) / run.manifest["problems"]["count"]
+    }
 
 
 def facts_of(run: Run) -> dict[str, object]:

@@ -23,7 +23,7 @@ class FakeClock:
 
 @dataclass
 class StepEngine:
-    """Decodes all its requests in lockstep, one token a step of `step_s`; sample i of any problem takes `lengths[i]` steps.
+    """Decodes all its requests in lockstep, a token each `step_s`; sample i of any problem takes `lengths[i]` steps.
 
     It stores nothing, polls the deadline at every step, and its text counts its tokens, so that truth is easy to see.
     """
@@ -40,7 +40,7 @@ class StepEngine:
     def generate(self, requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
         self.asked.append([(request.problem_id, request.sample_index) for request in requests])
         began = deadline.elapsed_s
-        running = {i: 0 for i in range(len(requests))}
+        running = dict.fromkeys(range(len(requests)), 0)
         finished = 0
         while running and not deadline.expired:
             self.clock.sleep(self.step_s)

@@ -46,7 +46,7 @@ def test_bench_with_the_users_own_task_selector_and_model(folder: Path) -> None:
         "report/points.csv",
     ):
         assert (folder / "run" / name).stat().st_size > 0, name
-    # Half of the samples err, so coverage of four is 1; the texts are equally long, so the first one decides, and it errs.
+    # Half of the samples err, so coverage of four is 1; the texts are equally long, so the first decides, and it errs.
     rows = [line for line in done.stdout.splitlines() if line.startswith("./mine.py:adder")]
     assert "coverage" in rows[0]
     assert "100.0" in rows[0]
@@ -144,7 +144,7 @@ def test_grade_a_pair_and_a_file(folder: Path) -> None:
         (["bench", "./mine.py:adder", "--task", "./mine.py:sums", "--out", "mine.py"], "'mine.py' is a file"),
         (["bench", "./mine.py:adder", "--task", "./mine.py:sums", "--out", "."], "is in use: it holds"),
         (["bench", "nowhere", "--task", "./mine.py:sums"], "nowhere"),
-        (["bench", "zoo/nothing", "--task", "./mine.py:sums"], "zoo/nothing"),
+        (["bench", "zoo/nothing", "--task", "./mine.py:sums"], "the zoo has no checkpoint 'nothing'; it has teacher"),
         (["bench", "models", "--task", "./mine.py:sums"], "models"),
         (["bench", "./mine.py:adder", "--task", "gsm8k", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["bench", "./mine.py:adder", "--task", "./mine.py:sums", "--top-p", "0"], "--top-p must lie above 0"),

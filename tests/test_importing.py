@@ -9,14 +9,16 @@ from harness import plugins
 from harness.doctor import examine_run
 from harness.errors import UserError
 from harness.importing import import_file
-from harness.runs import open_run
+from harness.runs import Run, open_run
 from harness.summarise import summarise
 
 SELECTORS = [plugins.load_selector(name) for name in ("coverage", "majority", "first")]
 
-LINES = [
-    {"problem_id": "a", "gold": "4", "text": "It is \\boxed{4}.", "reward": 0.9, "finished_s": 1.0, "completion_tokens": 10},
-    {"problem_id": "a", "gold": "4", "text": "It is \\boxed{5}.", "reward": [0.1, 0.2], "finished_s": 2.0, "completion_tokens": 20},
+A = {"problem_id": "a", "gold": "4"}
+Z = {"problem_id": "z", "gold": "4", "text": ""}
+LINES: list[object] = [
+    A | {"text": "It is \\boxed{4}.", "reward": 0.9, "finished_s": 1.0, "completion_tokens": 10},
+    A | {"text": "It is \\boxed{5}.", "reward": [0.1, 0.2], "finished_s": 2.0, "completion_tokens": 20},
     {"problem_id": "b", "gold": "1/2", "answer": "0.5", "finished_s": 1.5, "completion_tokens": 5},
     {"problem_id": "b", "gold": "1/2", "answer": None, "finished_s": 2.5, "completion_tokens": 9},
 ]  # fmt: skip
@@ -27,7 +29,7 @@ def write(path: Path, rows: list[object]) -> Path:
     return path
 
 
-def load(file: Path, out: Path, regrade: bool = False):  # type: ignore[no-untyped-def]
+def load(file: Path, out: Path, regrade: bool = False) -> tuple[Run, dict[str, int]]:
     return import_file(file, "math", [], None, out, "someone", regrade)
 
 
@@ -77,13 +79,13 @@ def test_gzip_and_blank_lines(tmp_path: Path) -> None:
         ({"gold": "4", "text": ""}, "line 2: the field problem_id is missing; the line has gold, text"),
         ({"problem_id": "z", "gold": "4"}, "line 2: has neither text nor answer"),
         ({"problem_id": "z", "gold": 4, "text": ""}, "line 2: gold wants str, got 4"),
-        ({"problem_id": "z", "gold": "4", "text": "", "sample_index": -1}, "line 2: sample_index wants a number from 0, got -1"),
-        ({"problem_id": "z", "gold": "4", "text": "", "sample_index": True}, "line 2: sample_index wants int, got True"),
-        ({"problem_id": "z", "gold": "4", "text": "", "correct": 1}, "line 2: correct wants bool, got 1"),
-        ('{"problem_id": "z", "gold": "4", "text": "", "reward": [1, NaN]}', "line 2: reward wants a finite number"),
-        ('{"problem_id": "z", "gold": "4", "text": "", "finished_s": Infinity}', "line 2: finished_s wants a number from 0"),
+        (Z | {"sample_index": -1}, "line 2: sample_index wants a number from 0, got -1"),
+        (Z | {"sample_index": True}, "line 2: sample_index wants int, got True"),
+        (Z | {"correct": 1}, "line 2: correct wants bool, got 1"),
+        (Z | {"reward": [1, float("nan")]}, "line 2: reward wants a finite number"),
+        (Z | {"finished_s": float("inf")}, "line 2: finished_s wants a number from 0"),
         ({"problem_id": "a", "gold": "5", "text": ""}, "line 2: gold of problem 'a' differs from its earlier lines"),
-        ({"problem_id": "a", "gold": "4", "text": "", "sample_index": 0}, "line 2: problem 'a' has sample_index 0 twice"),
+        (A | {"text": "", "sample_index": 0}, "line 2: problem 'a' has sample_index 0 twice"),
         ("[" * 100_000, "line 2: not JSON"),
     ],
 )  # fmt: skip
@@ -96,7 +98,7 @@ def test_a_bad_line_is_refused_by_number_and_nothing_is_imported(tmp_path: Path,
 
 
 def test_missing_empty_and_binary_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no file 'nowhere.jsonl'"):
+    with pytest.raises(UserError, match=r"no file 'nowhere\.jsonl'"):
         load(Path("nowhere.jsonl"), tmp_path / "run")
     with pytest.raises(UserError, match="holds no completions"):
         load(write(tmp_path / "x.jsonl", [""]), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Guards of the layout: rooms are folders joined by links, nothing shadows the standard library, only one module reads a clock."""
+"""Guards of the layout: rooms joined by links, nothing that shadows the standard library, one module with a clock."""
 
 import ast
 import os

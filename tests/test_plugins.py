@@ -10,8 +10,15 @@ from harness.nouns import Candidate, Graded
 from harness.plugin_options import read_options
 
 
-def sample(level: int, *, split: Literal["test", "train"] = "test", share: float = 0.5, only: tuple[int, ...] | None = None,
-           strict: bool = False, name: str | None = None) -> None:  # fmt: skip
+def sample(
+    level: int,
+    *,
+    split: Literal["test", "train"] = "test",
+    share: float = 0.5,
+    only: tuple[int, ...] | None = None,
+    strict: bool = False,
+    name: str | None = None,
+) -> None:
     """A function with every kind of option."""
 
 
@@ -129,12 +136,12 @@ def test_an_option_goes_to_the_selectors_that_take_it(tmp_path: Path) -> None:
 
 
 def test_data_for_a_task_without_data_is_refused() -> None:
-    with pytest.raises(UserError, match="task arithmetic reads no data file; leave out --data 'x.jsonl'"):
+    with pytest.raises(UserError, match=r"task arithmetic reads no data file; leave out --data 'x\.jsonl'"):
         plugins.load_task("arithmetic", data="x.jsonl")
 
 
 def test_what_is_no_selector_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither a function of \\(prompt, candidates\\) nor"):
+    with pytest.raises(UserError, match=r"neither a function of \(prompt, candidates\) nor"):
         plugins.load_selector(f"{write_plugins(tmp_path)}:sums")
 
 

@@ -1,24 +1,26 @@
 """The measured loop under a fake clock: scopes, waves, deadlines in all three units, resuming."""
 
 import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fakes import FakeClock, StepEngine, toy_task
 
 from harness.bench import Arm, Plan, bench_arm
-from harness.budgets import Budget
+from harness.budgets import Budget, Deadline
 from harness.errors import UserError
-from harness.nouns import Problem, Sampling, stream_seed
+from harness.nouns import Completion, Problem, Request, Sampling, stream_seed
 from harness.progress import chooser
 from harness.runner import plan
 from harness.runs import Run, open_run
 
 
 def bench(
-    path: Path, engine: StepEngine, budget: Budget | None = None, protocol: str = "latency", samples: int = 3, count: int = 2
-) -> Run:  # fmt: skip
-    asked = Plan("toy", (), None, None, protocol, budget, samples, Sampling(max_tokens=100))
+    path: Path, engine: StepEngine, budget: Budget | None = None, protocol: str = "latency", count: int = 2
+) -> Run:
+    asked = Plan("toy", (), None, None, protocol, budget, 3, Sampling(max_tokens=100))
     return bench_arm(Arm("steps", "plug-in", (), path), asked, toy_task(count), chooser(True), engine.clock)
 
 
@@ -95,13 +97,11 @@ def test_a_late_engine_makes_the_run_invalid(
 ) -> None:
     generate = engine.generate
 
-    def late(requests, deadline):  # type: ignore[no-untyped-def]
+    def late(requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
         for row in generate(requests, deadline):
             if row.finish_reason == "deadline":
                 engine.clock.sleep(2.0)
-                row = type(row)(
-                    **{name: getattr(row, name) for name in row.__slots__} | {"finished_s": deadline.elapsed_s}
-                )
+                row = replace(row, finished_s=deadline.elapsed_s)
             yield row
 
     monkeypatch.setattr(engine, "generate", late)
@@ -119,7 +119,7 @@ def test_interrupted_and_run_again_it_has_every_sample_once(
     yielded = itertools.count(1)
     generate = engine.generate
 
-    def interrupted(requests, deadline):  # type: ignore[no-untyped-def]
+    def interrupted(requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
         for row in generate(requests, deadline):
             yield row
             if requests[0].sampling.max_tokens > 4 and next(yielded) == stop_after:
@@ -163,20 +163,20 @@ def test_a_budget_that_ends_before_anything_starts_is_over_all_the_same(tmp_path
 def test_another_spec_in_the_same_folder_is_refused(tmp_path: Path, engine: StepEngine) -> None:
     bench(tmp_path / "run", engine, Budget(2.5))
     before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
-    with pytest.raises(UserError, match="holds a run with budget = '2.5s', not '3s'; choose another --out"):
+    with pytest.raises(UserError, match=r"holds a run with budget = '2\.5s', not '3s'; choose another --out"):
         bench(tmp_path / "run", engine, Budget(3.0))
     assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
 
 
 def test_changed_problems_are_refused(tmp_path: Path, engine: StepEngine) -> None:
     bench(tmp_path / "run", engine)
-    with pytest.raises(UserError, match="the problems of .* are not those the task gives now"):
+    with pytest.raises(UserError, match=r"the problems of .* are not those the task gives now"):
         bench(tmp_path / "run", engine, count=3)
 
 
 def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path, engine: StepEngine) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="is in use: it holds thesis.tex and no run"):
+    with pytest.raises(UserError, match=r"is in use: it holds thesis\.tex and no run"):
         bench(tmp_path, engine)
     assert sorted(path.name for path in tmp_path.iterdir()) in (["thesis.tex"], [".lock", "thesis.tex"])
 

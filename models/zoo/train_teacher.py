@@ -6,6 +6,7 @@ Everything is seeded. The data is an endless stream of worked problems of the tr
 on purpose; only the solution's tokens are trained on. Needs `pip install accelerate` besides the core dependencies.
 """
 
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def make_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    sample = (f"{messages[-1]['content']}\n{solution}" for _, (messages, solution) in zip(range(4000), examples(seed)))
+    sample = (f"{messages[-1]['content']}\n{solution}" for messages, solution in itertools.islice(examples(seed), 4000))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=SPECIALS,
@@ -56,7 +57,11 @@ def make_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(sample, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, chat_template=TEMPLATE, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -116,25 +121,25 @@ def main(
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    arguments: dict[str, Any] = dict(
-        output_dir=str(work),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=200,
-        weight_decay=0.05,
-        adam_beta2=0.98,
-        max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=100,
-        save_steps=500,
-        save_total_limit=2,
-        seed=seed,
-        report_to=[],
-        disable_tqdm=True,
-    )
+    arguments: dict[str, Any] = {
+        "output_dir": str(work),
+        "max_steps": steps,
+        "per_device_train_batch_size": batch,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 200,
+        "weight_decay": 0.05,
+        "adam_beta2": 0.98,
+        "max_grad_norm": 1.0,
+        "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 100,
+        "save_steps": 500,
+        "save_total_limit": 2,
+        "seed": seed,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
     trainer = Trainer(
         model=model, args=TrainingArguments(**arguments), train_dataset=Stream(tokenizer, seed), data_collator=collate
     )

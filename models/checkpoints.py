@@ -1,0 +1,136 @@
+"""Where a checkpoint is and which family it belongs to, decided from its small files before any weight is read."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, choices
+
+ZOO = Path(__file__).parent / "zoo"
+"""The checkpoints that are shipped with the package."""
+
+SMALL_FILES = ("config.json", "mamba_config.json")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was found.
+
+    `name` is what the user typed; `source` is what a library loads it from, a folder or a hub id; `folder` holds its
+    config.json on this machine; `family` is "mamba-in-llama", "llamba", "phi-mamba", or the config's model_type.
+    """
+
+    name: str
+    source: str
+    folder: Path
+    config: Mapping[str, Any]
+    family: str
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """Find a hub id, a local folder or `zoo/NAME`.
+
+    An existing folder wins over a hub id of the same spelling. Raises UserError when there is nothing of that name,
+    when the folder has no readable config.json, or when the hub cannot be reached.
+    """
+    folder = find_folder(name)
+    source = name if folder is None else str(folder)
+    if folder is None:
+        folder = download_small_files(name)
+    config = read_config(name, folder)
+    return Checkpoint(name, source, folder, config, family(name, folder, config))
+
+
+def find_folder(name: str) -> Path | None:
+    """The folder that `name` means, or None for a hub id."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.startswith("zoo/"):
+        return zoo_folder(name.removeprefix("zoo/"))
+    if path.is_file():
+        raise UserError(f"'{name}' is a file, not a checkpoint; name the folder that holds its config.json")
+    if not HUB_ID.fullmatch(name):
+        raise UserError(
+            f"there is no checkpoint folder '{name}'; name an existing folder, a hub id such as ORG/MODEL, or one of "
+            f"{zoo_spellings()}"
+        )
+    return None
+
+
+def zoo_folder(name: str) -> Path:
+    """The folder of a shipped checkpoint. Raises UserError naming those that exist."""
+    if name in zoo_names():
+        return ZOO / name
+    raise UserError(f"the zoo has no checkpoint '{name}'; it has {zoo_spellings()}")
+
+
+def zoo_names() -> list[str]:
+    """The checkpoints that are shipped, by name."""
+    return sorted(config.parent.name for config in ZOO.glob("*/config.json"))
+
+
+def zoo_spellings() -> str:
+    """What one types for each shipped checkpoint."""
+    return choices([f"zoo/{name}" for name in zoo_names()])
+
+
+def download_small_files(hub_id: str) -> Path:
+    """Fetch the files that tell the family, a few kilobytes. Raises UserError when the hub does not give them."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(SMALL_FILES)))
+    except GatedRepoError as error:
+        raise UserError(
+            f"the hub repository '{hub_id}' is gated; ask for access on its page and log in with `hf auth login`"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"there is no folder and no public hub repository '{hub_id}'; name an existing folder, a hub id such as "
+            f"ORG/MODEL, or one of {zoo_spellings()}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"the hub cannot be reached for '{hub_id}' ({type(error).__name__}) and no copy is stored here; download "
+            f"it where there is a network and name its folder, or use one of {zoo_spellings()}"
+        ) from error
+
+
+def read_config(name: str, folder: Path) -> Mapping[str, Any]:
+    """The parsed config.json. Raises UserError when it is missing or is not a JSON object."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"the checkpoint '{name}' has no config.json; name the folder that holds config.json and the weights"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"the config.json of '{name}' is not valid JSON ({error}); download it again") from error
+    if not isinstance(config, dict):
+        raise UserError(f"the config.json of '{name}' holds no JSON object; download it again")
+    return config
+
+
+def family(name: str, folder: Path, config: Mapping[str, Any]) -> str:
+    """Which architecture the weights are for. Raises UserError when nothing tells.
+
+    A MambaInLlama checkpoint calls itself a Llama in config.json; only the file beside it gives it away.
+    """
+    if (folder / "mamba_config.json").is_file():
+        return "mamba-in-llama"
+    if config.get("model_type") == "llamba" or {"ssm_cfg", "mlp_cfg"} <= config.keys():
+        return "llamba"
+    if {"LanguageModel", "MixerModel"} <= config.keys():
+        return "phi-mamba"
+    if not config.get("model_type"):
+        raise UserError(
+            f"the config.json of '{name}' has no model_type; add the one of its architecture, for example llama"
+        )
+    return str(config["model_type"])
