@@ -5,9 +5,10 @@ and the value is the mean over problems. At k it is the expected value over all 
 where the selector knows it in closed form, the mean over `SUBSETS` seeded random subsets elsewhere.
 """
 
+import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.bank import Item
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SUBSETS = 100
-"""Random subsets behind a value at k without a closed form, as many as Brown et al. and M1 use."""
+"""Subsets behind a value at k without a closed form: all when there are no more, else so many random ones (as M1)."""
 GRID = 25
 """Points of a curve along a spent axis."""
 
@@ -55,16 +56,18 @@ def subset(graded: Graded, indices: Sequence[int]) -> Graded:
 
 
 def expected_value(selector: Selector, item: Item, k: int) -> float:
-    """The expected accuracy over all subsets of `k` of the item's candidates."""
+    """The expected accuracy over all subsets of `k` of the item's candidates, or its Monte-Carlo estimate."""
     n = len(item.graded.candidates)
     if selector.expected is not None:
         return selector.expected(item.graded, k)
-    if k == n:
-        return value_of(selector, item.prompt, item.graded)
-    rng = random.Random(f"{item.problem_id}/{k}")
-    drawn = (sorted(rng.sample(range(n), k)) for _ in range(SUBSETS))
+    drawn: Iterable[tuple[int, ...]]
+    if math.comb(n, k) <= SUBSETS:
+        drawn = itertools.combinations(range(n), k)
+    else:
+        rng = random.Random(f"{item.problem_id}/{k}")
+        drawn = (tuple(sorted(rng.sample(range(n), k))) for _ in range(SUBSETS))
     values = [value_of(selector, item.prompt, subset(item.graded, indices)) for indices in drawn]
-    return sum(values) / SUBSETS
+    return sum(values) / len(values)
 
 
 def k_grid(n: int) -> list[int]:
@@ -103,22 +106,21 @@ def spent_curve(selector: Selector, items: Sequence[Item], axis: Axis, grid: Seq
     return Curve(selector.name, axis, points_of(grid, values))
 
 
-def spent_grid(items: Sequence[Item], axis: Axis, end: float | None) -> list[float]:
-    """Places from the first finish to `end` (the budget, else the last finish), evenly spaced on a log scale.
+def spent_grid(items: Sequence[Item], axis: Axis, budgets: Sequence[float] = ()) -> list[float]:
+    """Places from the first finish to the largest of `budgets`, evenly spaced on a log scale, and each budget itself.
 
-    Empty when the axis was not recorded or nothing had been spent on it.
+    Without budgets the grid ends at the last finish. It is empty when the axis was not recorded or nothing had been
+    spent on it.
     """
     import numpy as np
 
     places = [place for item in items for place in item.positions[axis] if math.isfinite(place)]
-    last = max(places, default=0.0) if end is None else end
+    last = max(budgets, default=max(places, default=0.0))
     if not places or last <= 0 or any(math.isnan(place) for item in items for place in item.positions[axis]):
         return []
-    first = min(place for place in places if place > 0) if max(places) > 0 else last
-    if first >= last:
-        return [last]
-    grid = [float(x) for x in np.geomspace(first, last, GRID)]
-    return [*grid[:-1], last]
+    first = min((place for place in places if place > 0), default=last)
+    spread = [float(x) for x in np.geomspace(first, last, GRID)[:-1]] if first < last else []
+    return sorted({*spread, last, *budgets})
 
 
 def points_of(grid: Sequence[float], values: "np.ndarray") -> tuple[Point, ...]:
@@ -132,12 +134,12 @@ def points_of(grid: Sequence[float], values: "np.ndarray") -> tuple[Point, ...]:
 
 
 def curves_of(
-    items: Sequence[Item], selectors: Sequence[Selector], ends: dict[Axis, float | None]
+    items: Sequence[Item], selectors: Sequence[Selector], budgets: Mapping[Axis, Sequence[float]]
 ) -> tuple[Curve, ...]:
-    """Every selector along k and along each spent axis in `ends` (axis to its end, None for the last finish)."""
+    """Every selector along k and along each spent axis of `budgets` (see `spent_grid`)."""
     curves = [k_curve(selector, items) for selector in selectors]
-    for axis, end in ends.items():
-        grid = spent_grid(items, axis, end)
+    for axis, amounts in budgets.items():
+        grid = spent_grid(items, axis, amounts)
         if grid:
             curves += [spent_curve(selector, items, axis, grid) for selector in selectors]
     return tuple(curves)

@@ -56,8 +56,8 @@ def read_line(file: Path, number: int, line: str) -> dict[str, Any]:
             f"{where}: wants a JSON object with problem_id, gold, and text or answer, got {type(row).__name__}"
         )
     for name in ("problem_id", "gold"):
-        if name not in row:
-            raise UserError(f"{where}: the field {name} is missing; the line has {', '.join(sorted(row)) or 'none'}")
+        if name not in row or row[name] == "":
+            raise UserError(f"{where}: {name} is missing or empty; the line has {', '.join(sorted(row)) or 'none'}")
     if "text" not in row and "answer" not in row:
         raise UserError(f"{where}: has neither text nor answer; the line has {', '.join(sorted(row))}")
     for name, kinds in KINDS.items():

@@ -24,8 +24,8 @@ def read_pairs(lines: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}, line {number}: not JSON ({error})") from None
-        if not isinstance(row, dict) or not isinstance(row.get("gold"), str):
-            raise UserError(f"{where}, line {number}: wants an object with the text field gold, got {line.strip():.60}")
+        if not isinstance(row, dict) or not isinstance(row.get("gold"), str) or not row["gold"].strip():
+            raise UserError(f"{where}, line {number}: wants an object whose gold is a text, got {line.strip():.60}")
         if not isinstance(row.get("pred", row.get("text")), str):
             raise UserError(
                 f"{where}, line {number}: wants pred (an answer) or text (a whole completion) as text; "

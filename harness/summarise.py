@@ -18,7 +18,7 @@ FACTS = ("engine", "engine_version", "torch", "dtype", "device", "threads", "par
 
 
 def summarise(run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget] = ()) -> RunSummary:
-    """Compute every curve of one run. `budgets` cut the axes of their units short.
+    """Compute every curve of one run. The axes of `budgets` end at the largest of their unit.
 
     Raises UserError when the run has no completions, or a budget goes past what the run was given.
     """
@@ -26,7 +26,7 @@ def summarise(run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget]
     if not completions:
         raise UserError(f"'{run.path}' has no completions yet; run the command that made it again")
     spec = run.spec
-    ends = axis_ends(run, budgets)
+    shown = axis_budgets(run, budgets)
     verdicts = Counter(row["verdict"] for row in run.verdicts())
     reasons = Counter(row["finish_reason"] for row in completions)
     validity = run.manifest["validity"]
@@ -38,7 +38,7 @@ def summarise(run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget]
         samples=spec["samples"],
         protocol=spec["protocol"],
         budget=spec["budget"],
-        curves=curves_of(load_bank(run), selectors, ends),
+        curves=curves_of(load_bank(run), selectors, shown),
         validity=validity["verdict"],
         reasons=tuple(validity["reasons"]),
         facts=facts_of(run) | amortised(run, completions),
@@ -62,20 +62,23 @@ def summarise_all(
     return summaries
 
 
-def axis_ends(run: Run, budgets: Sequence[Budget]) -> dict[Axis, float | None]:
-    """Where each spent axis ends: the budget asked for, else the run's own, else the last finish."""
+def axis_budgets(run: Run, budgets: Sequence[Budget]) -> dict[Axis, list[float]]:
+    """The budgets that each spent axis shows: those asked for, else the run's own, else none.
+
+    Raises UserError on a budget that goes past what the run was given.
+    """
     own = run.budget
-    ends: dict[Axis, float | None] = {"seconds": None, "flops": None, "tokens": None}
-    if own is not None:
-        ends[own.unit] = own.amount
+    shown: dict[Axis, list[float]] = {"seconds": [], "flops": [], "tokens": []}
     for budget in budgets:
         if own is not None and own.unit == budget.unit and budget.amount > own.amount:
             raise UserError(
                 f"the budget {budget} goes past the {own} that '{run.name}' was given; "
                 "ask for at most that, or bench again with more"
             )
-        ends[budget.unit] = budget.amount
-    return ends
+        shown[budget.unit].append(budget.amount)
+    if own is not None and not shown[own.unit]:
+        shown[own.unit] = [own.amount]
+    return shown
 
 
 def amortised(run: Run, completions: Sequence[Mapping[str, Any]]) -> dict[str, object]:

@@ -17,6 +17,8 @@ from .sheet import draw, paper_style
 from .tables import HEADS, RIGHT, cells, markdown_cell, table_rows
 
 TEMPLATE = Path(__file__).with_name("page.html")
+ON_SCREEN = 1.2
+"""How much larger a figure is on a screen than on paper."""
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 PANELS: tuple[tuple[Axis, ...], ...] = (("seconds", "k"), ("tokens", "flops"))
@@ -77,6 +79,9 @@ def inline(svg: bytes, prefix: str, words: str) -> Markup:
                 element.set(name, prefix + value)
             else:
                 element.set(name, re.sub(r"(^|url\()#", rf"\1#{prefix}" if refers(name, value) else r"\g<0>", value))
+    # A little larger than on paper and never stretched: a narrow figure keeps the lettering of a wide one.
+    root.set("width", f"{ON_SCREEN * float(root.attrib['width'].removesuffix('pt')):.0f}pt")
+    root.attrib.pop("height")
     root.set("role", "img")
     root.set("aria-label", words)
     return Markup(ElementTree.tostring(root, encoding="unicode"))

@@ -1,8 +1,8 @@
 r"""`arithmetic`: generated multi-step word problems with worked solutions, for models that can be trained in an hour.
 
 Each problem follows one count through `difficulty + 1` events. The worked solution computes one event per line and
-ends in `\boxed{}`. Whether a question belongs to the test or the train split is decided by a hash of its text, so the two
-never share a question, whatever their seeds and difficulties.
+ends in `\boxed{}`. Whether a question belongs to the test or the train split is decided by a hash of its text, so the
+two never share a question, whatever their seeds and difficulties.
 """
 
 import hashlib

@@ -73,6 +73,13 @@ def test_a_vote_at_k_is_near_the_mean_over_all_subsets() -> None:
     assert expected_value(MAJORITY, one, 4) == expected_value(MAJORITY, one, 4)
 
 
+@pytest.mark.parametrize("k", [1, 2, 6, 7])
+def test_a_vote_at_k_is_exact_where_the_subsets_are_few(k: int) -> None:
+    answers = ["4", "4", "5", "5", "6", None, "4"]
+    exact = [vote(subset, "4") for subset in itertools.combinations(answers, k)]
+    assert expected_value(MAJORITY, item(answers, "4"), k) == pytest.approx(sum(exact) / len(exact), abs=1e-12)
+
+
 def test_equivalent_answers_vote_together() -> None:
     one = item(["1/2", "0.5", "3", "3", "0.5"], "0.5")
     classes = (0, 0, 1, 1, 0)
@@ -110,16 +117,20 @@ def test_grids() -> None:
     assert k_grid(1) == [1]
     assert k_grid(12) == [1, 2, 4, 8, 12]
     items = [item(["4"], "4", [2.0]), item(["5"], "4", [8.0])]
-    grid = spent_grid(items, "seconds", 16.0)
+    grid = spent_grid(items, "seconds", [16.0])
     assert (grid[0], grid[-1]) == (2.0, 16.0)
     assert np.allclose(np.diff(np.log(grid)), np.log(8) / 24)
-    assert spent_grid([item(["4"], "4", [math.nan])], "seconds", None) == []
-    assert spent_grid([item(["4"], "4", [math.inf])], "seconds", None) == []
+    assert {3.0, 5.0} <= set(spent_grid(items, "seconds", [5.0, 3.0]))
+    assert spent_grid(items, "seconds", [5.0, 3.0])[-1] == 5.0
+    assert spent_grid(items, "seconds")[-1] == 8.0
+    assert spent_grid(items, "seconds", [1.0]) == [1.0]
+    assert spent_grid([item(["4"], "4", [math.nan])], "seconds") == []
+    assert spent_grid([item(["4"], "4", [math.inf])], "seconds") == []
 
 
 def test_curves_cover_every_axis_that_was_recorded() -> None:
     items = [item(["4", "5"], "4", [1.0, 2.0], f"p{i}") for i in range(5)]
-    curves = curves_of(items, [COVERAGE, FIRST], {"seconds": 4.0, "tokens": None})
+    curves = curves_of(items, [COVERAGE, FIRST], {"seconds": [4.0], "tokens": []})
     assert [(curve.selector, curve.axis) for curve in curves] == [
         (s, a) for a in ("k", "seconds", "tokens") for s in ("coverage", "first")
     ]

@@ -76,11 +76,12 @@ def test_gzip_and_blank_lines(tmp_path: Path) -> None:
     [
         ("{", "line 2: not JSON"),
         ("[1]", "line 2: wants a JSON object with problem_id, gold, and text or answer, got list"),
-        ({"gold": "4", "text": ""}, "line 2: the field problem_id is missing; the line has gold, text"),
+        ({"gold": "4", "text": ""}, "line 2: problem_id is missing or empty; the line has gold, text"),
         ({"problem_id": "z", "gold": "4"}, "line 2: has neither text nor answer"),
         ({"problem_id": "z", "gold": 4, "text": ""}, "line 2: gold wants str, got 4"),
         (Z | {"sample_index": -1}, "line 2: sample_index wants a number from 0, got -1"),
         (Z | {"sample_index": True}, "line 2: sample_index wants int, got True"),
+        (Z | {"gold": ""}, "line 2: gold is missing or empty"),
         (Z | {"correct": 1}, "line 2: correct wants bool, got 1"),
         (Z | {"reward": [1, float("nan")]}, "line 2: reward wants a finite number"),
         (Z | {"finished_s": float("inf")}, "line 2: finished_s wants a number from 0"),

@@ -62,4 +62,5 @@ def grade_file(path: Path, task: "Task", quiet: bool) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the command of this module."""
-    app.command()(grade)
+    # An answer may begin with a minus sign.
+    app.command(context_settings={"ignore_unknown_options": True})(grade)

@@ -26,7 +26,11 @@ Data = Annotated[str | None, typer.Option("--data", metavar="FILE", help="Read t
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N problems.")]
 Budgets = Annotated[
     list[str] | None,
-    typer.Option("--budget", metavar="B", help="Cut the axis of this unit there: 60s, 2PFLOP, 4096tok."),
+    typer.Option(
+        "--budget",
+        metavar="B",
+        help="Show this budget, at most the run's own; the largest ends the axis: 60s, 2PFLOP, 4096tok.",
+    ),
 ]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's folder, or a folder of runs.")]
 

@@ -1,9 +1,9 @@
 """Grading beside Math-Verify 0.9.0: errors of both kinds on the labelled pairs, and answers per second on one core.
 
-    python -m tests.benchmarks.grading [--data FOLDER]        (from the repository root)
+    python tests/benchmarks/grading.py [--data FOLDER]
 
-FOLDER holds gsm8k_example_model_solutions/ and math/ as published; without it only the labelled pairs are used. The last
-line of stdout is one JSON document.
+FOLDER holds gsm8k_example_model_solutions/ as published; without it only the labelled pairs are used. The last line of
+stdout is one JSON document.
 """
 
 import argparse
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from harness.budgets import monotonic
 from harness.tasks.grading import extract_number, grade, group, memo
-from harness.tasks.grading.classes import read
+from harness.tasks.grading.reader import read
 from harness.tasks.grading.scalars import exact_form, float_value
 
 PAIRS = Path(__file__).parents[1] / "data" / "grading_pairs.jsonl"
@@ -36,11 +36,12 @@ def ours(gold: str, answer: str) -> bool:
 
 
 def math_verify() -> Judge:
-    """Math-Verify as its README uses it; formulas are put between dollars, words and plain text are tried bare too."""
+    """Math-Verify as its README uses it: between dollars, and as it stands where nothing is found so."""
     from math_verify import parse, verify
 
     def judge(gold: str, answer: str) -> bool:
-        return bool(verify(parse(dollars(gold)), parse(dollars(answer))))
+        sides = [parse(dollars(text)) or parse(text) for text in (gold, answer)]
+        return bool(verify(*sides))
 
     return judge
 
@@ -104,7 +105,12 @@ def speeds(pairs: list[Pair], sample: int) -> dict[str, float]:
     without = per_second(ours, chosen, forget)
     for gold, answer in chosen:
         ours(gold, answer)
-    return {"pairs": len(chosen), "ours": without, "ours_memo": per_second(ours, chosen), "math_verify": per_second(theirs, chosen)}
+    return {
+        "pairs": len(chosen),
+        "ours": without,
+        "ours_memo": per_second(ours, chosen),
+        "math_verify": per_second(theirs, chosen),
+    }
 
 
 def voting(problems: int = 500, answers: int = 256) -> float:
@@ -146,7 +152,10 @@ def main() -> None:
     mine, theirs = errors(ours), errors(math_verify())
     print_errors(mine, theirs)
     document: dict[str, Any] = {
-        "errors": {name: [sum(count[side] for count in counts.values()) for side in (0, 1, 2)] for name, counts in (("ours", mine), ("math_verify", theirs))},
+        "errors": {
+            name: [sum(count[side] for count in counts.values()) for side in (0, 1, 2)]
+            for name, counts in (("ours", mine), ("math_verify", theirs))
+        },
         "kinds_worse": [kind for kind in mine if sum(mine[kind][:2]) > sum(theirs[kind][:2])],
     }
     document["speed_rewritten"] = speeds([(pair["gold"], pair["answer"]) for pair in labelled()], options.sample)

@@ -1,7 +1,7 @@
 r"""Make the labelled pairs `tests/data/grading_pairs.jsonl`: gold answers rewritten into equal and nearly equal forms.
 
-The labels come from the rewriting, never from a grader: every rewriting below is a small identity, or a small change that
-breaks it. The golds are drawn with a fixed seed from GSM8K and MATH (both MIT) where a kind occurs there.
+The labels come from the rewriting, never from a grader: every rewriting below is a small identity, or a small change
+that breaks it. The golds are drawn with a fixed seed from GSM8K and MATH (both MIT) where a kind occurs there.
 
     python tests/benchmarks/make_grading_pairs.py --data FOLDER
 
@@ -151,7 +151,7 @@ def radical(gold: str) -> Rewritten:
     yield rf"{k}\sqrt{{{n + 1}}}", False
     yield rf"-{k}\sqrt{{{n}}}", False
     yield rf"{k}\sqrt[3]{{{n}}}", n in (0, 1)
-    yield f"{k * n ** 0.5:.1f}", False
+    yield f"{k * n**0.5:.1f}", False
     yield rf"{k} + \sqrt{{{n}}}", False
 
 
@@ -185,7 +185,9 @@ def interval(gold: str) -> Rewritten:
     yield f"{opened} {low} , {high} {closed}", True
     yield rf"x \in {opened}{low}, {high}{closed}", True
     signs = {"(": "<", "[": r"\le", ")": "<", "]": r"\le"}
-    conditions = ([f"{low} {signs[opened]} x"] if "infty" not in low else []) + ([f"x {signs[closed]} {high}"] if "infty" not in high else [])
+    conditions = ([f"{low} {signs[opened]} x"] if "infty" not in low else []) + (
+        [f"x {signs[closed]} {high}"] if "infty" not in high else []
+    )
     if len(conditions) == 2:
         yield f"{low} {signs[opened]} x {signs[closed]} {high}", True
         yield f"{'(' if opened == '[' else '['}{low},{high}{closed}", False
@@ -259,7 +261,12 @@ def matrix(gold: str) -> Rewritten:
 
     yield written(table, "bmatrix"), True
     yield written([[f"{cell} + 0" for cell in row] for row in table]), True
-    yield rf"\left( \begin{{array}}{{{'c' * len(table[0])}}} " + r" \\ ".join("&".join(row) for row in table) + r" \end{array} \right)", True
+    yield (
+        rf"\left( \begin{{array}}{{{'c' * len(table[0])}}} "
+        + r" \\ ".join("&".join(row) for row in table)
+        + r" \end{array} \right)",
+        True,
+    )
     turned = [list(column) for column in zip(*table, strict=True)]
     yield written(turned), turned == table
     yield written(table[::-1]), table == table[::-1]
@@ -567,10 +574,16 @@ def wrapped(expression: str, template: str) -> Callable[[list[str]], list[tuple[
 NUMBER, SMALL = r"\d{2,3}", r"[2-9]|[1-4]\d"
 KINDS: dict[str, tuple[Callable[[list[str]], Any], Callable[[str], Rewritten]]] = {
     "integer": (pattern(r"\d{4,}|\d{1,3}(,\d{3})+|\d{2}"), integer),
-    "huge integer": (lambda known: [str(int(g) * (10**23 + 117) + 12345678901234567891) for g in pattern(r"\d{4}")(known)], huge_integer),
+    "huge integer": (
+        lambda known: [str(int(g) * (10**23 + 117) + 12345678901234567891) for g in pattern(r"\d{4}")(known)],
+        huge_integer,
+    ),
     "decimal": (pattern(r"\d+\.\d+"), decimal),
     "fraction": (pattern(r"-?\\frac\{\d+\}\{\d+\}"), fraction),
-    "mixed number": (lambda known: [(tex(abs(fraction_of(g)) + 2), g) for g in pattern(r"\\frac\{\d\}\{\d+\}")(known)], mixed_number),
+    "mixed number": (
+        lambda known: [(tex(abs(fraction_of(g)) + 2), g) for g in pattern(r"\\frac\{\d\}\{\d+\}")(known)],
+        mixed_number,
+    ),
     "percentage": (pattern(r"\d+(\.\d+)?\\%"), percentage),
     "radical": (pattern(r"\d*\s*\\sqrt\{\d+\}"), radical),
     "nested radical": (pattern(r"\d*\s*\\sqrt\{\d+\}"), nested_radical),
@@ -586,7 +599,10 @@ KINDS: dict[str, tuple[Callable[[list[str]], Any], Callable[[str], Rewritten]]] 
     "inequality": (wrapped(SMALL, "x > #"), inequality),
     "polynomial": (pattern(r"-?\d*x\^\d( ?[+-] ?\d*x(\^\d)?)* ?[+-] ?\d+"), polynomial),
     "factored": (
-        lambda known: [(f"x^2 {-(a + b):+}x {a * b:+}", f"{a},{b}") for a, b in ((2, 3), (-1, 4), (5, -5), (7, 1), (-2, -6), (3, 3))],
+        lambda known: [
+            (f"x^2 {-(a + b):+}x {a * b:+}", f"{a},{b}")
+            for a, b in ((2, 3), (-1, 4), (5, -5), (7, 1), (-2, -6), (3, 3))
+        ],
         factored,
     ),
     "rational expression": (wrapped(SMALL, r"\frac{x}{x + #}"), rational_expression),
