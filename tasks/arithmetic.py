@@ -145,7 +145,7 @@ def worked_problems(split: Split, difficulty: int, seed: int) -> Iterator[Worked
 
 
 def arithmetic(
-    split: Split = "test", difficulty: int = 4, num_problems: int = 200, seed: int = 0, num_fewshot: int = 0
+    split: Split = "test", difficulty: int = 5, num_problems: int = 200, seed: int = 0, num_fewshot: int = 0
 ) -> Task:
     r"""Generated multi-step word problems; `difficulty` 1 to 8 is the number of steps less one.
 

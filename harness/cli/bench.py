@@ -88,7 +88,7 @@ def demo(
     from harness.budgets import Budget
     from harness.nouns import Sampling
 
-    asked = Plan("arithmetic", (), None, 40, "latency", Budget(4.0), 64, Sampling(temperature=0.8, max_tokens=320))
+    asked = Plan("arithmetic", (), None, 40, "latency", Budget(3.0), 64, Sampling(temperature=0.8, max_tokens=400))
     run_bench(["zoo/teacher"], None, [], asked, DEFAULT_SELECTORS, [], out, json_, quiet)
 
 
