@@ -148,7 +148,10 @@ def test_grade_a_pair_and_a_file(folder: Path) -> None:
         (["bench", "./mine.py:adder", "--task", "./mine.py:sums", "--out", "mine.py"], "'mine.py' is a file"),
         (["bench", "./mine.py:adder", "--task", "./mine.py:sums", "--out", "."], "is in use: it holds"),
         (["bench", "nowhere", "--task", "./mine.py:sums"], "nowhere"),
-        (["bench", "zoo/nothing", "--task", "./mine.py:sums"], "the zoo has no checkpoint 'nothing'; it has teacher"),
+        (
+            ["bench", "zoo/nothing", "--task", "./mine.py:sums"],
+            "the zoo has no checkpoint 'nothing'; it has zoo/teacher",
+        ),
         (["bench", "models", "--task", "./mine.py:sums"], "models"),
         (["bench", "./mine.py:adder", "--task", "gsm8k", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["bench", "./mine.py:adder", "--task", "./mine.py:sums", "--top-p", "0"], "--top-p must lie above 0"),
