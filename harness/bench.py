@@ -13,7 +13,7 @@ from typing import Any
 from harness import plugins
 from harness.budgets import Budget, Clock, monotonic
 from harness.errors import UserError
-from harness.grading import verdict_rows
+from harness.grading import known_verdicts, verdict_rows
 from harness.manifest import digest, machine
 from harness.nouns import Model, Problem, Sampling, Task
 from harness.overshoot import compliance
@@ -162,16 +162,19 @@ def sample(
         )
         segment = open_segment(run, model, load_s, warmup_s)
         verdicts = Verdicts(run, task, {problem.id: problem.gold for problem in problems}, clock)
-        generate_s = 0.0
         try:
-            generate_s = run_scopes(model, run, scopes, segment["segment"], asked.budget, clock, verdicts.grade, show)
+            run_scopes(model, run, scopes, segment["segment"], asked.budget, clock, verdicts.grade, show)
             segment["status"] = "finished"
         except KeyboardInterrupt:
             segment["status"] = "interrupted"
             raise
+        except Exception:
+            segment["status"] = "failed"
+            raise
         finally:
             verdicts.flush()
-            segment |= {"generate_s": generate_s, "grade_s": verdicts.grade_s}
+            inside = (row["elapsed_s"] for row in run.timing() if row["segment"] == segment["segment"])
+            segment |= {"generate_s": sum(inside), "grade_s": verdicts.grade_s}
             run.manifest["engine"] = dict(getattr(model, "facts", {}))
             run.save()
     gc.collect()
@@ -226,7 +229,9 @@ def open_segment(run: Run, model: Model, load_s: float, warmup_s: float) -> dict
 
 def grade_ungraded(run: Run, task: Task, problems: Sequence[Problem], clock: Clock) -> None:
     """Grade every problem that has completions without a verdict, all its completions together."""
-    done = {(row["problem_id"], row["sample_index"]) for row in run.verdicts()}
+    stored = run.verdicts()
+    done = {(row["problem_id"], row["sample_index"]) for row in stored}
+    known = known_verdicts(stored)
     rows_of: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
     for row in run.completions():
         rows_of[row["problem_id"]].append(row)
@@ -234,7 +239,7 @@ def grade_ungraded(run: Run, task: Task, problems: Sequence[Problem], clock: Clo
     for problem in problems:
         rows = rows_of[problem.id]
         if any((row["problem_id"], row["sample_index"]) not in done for row in rows):
-            fresh += verdict_rows(task, problem.gold, rows, clock)
+            fresh += verdict_rows(task, problem.gold, rows, clock, known.get(problem.id))
     run.add_verdicts(fresh)
 
 

@@ -3,7 +3,7 @@
 The task's own functions do the judging; this module only decides which of them a completion is entitled to.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,15 +54,34 @@ def pairwise_classes(grade: Callable[[str, str], Verdict], distinct: Sequence[st
     return numbers
 
 
+Known = Mapping[str, tuple[Verdict, float]]
+"""Verdicts that stand, by answer, with the milliseconds that they took."""
+
+
+def known_verdicts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
+    """What verdict rows that are stored already say, by problem and answer: the memo beside a run."""
+    known: dict[str, dict[str, tuple[Verdict, float]]] = {}
+    for row in rows:
+        if row["answer"] is not None:
+            known.setdefault(row["problem_id"], {})[row["answer"]] = (Verdict(row["verdict"], row["reason"]), row["ms"])
+    return dict(known)
+
+
 def verdict_rows(
-    task: Task, gold: str, completions: Sequence[Mapping[str, Any]], clock: Clock = monotonic
+    task: Task,
+    gold: str,
+    completions: Sequence[Mapping[str, Any]],
+    clock: Clock = monotonic,
+    known: Known | None = None,
 ) -> list[dict[str, Any]]:
     """Grade all completions of one problem: rows of the verdict schema (see `harness.records.VERDICTS`).
 
-    `completions` are rows with problem_id, sample_index, text and finish_reason. Equal answers are graded once.
+    `completions` are rows with problem_id, sample_index, text and finish_reason. Equal answers are graded once, and
+    those in `known` not again.
     """
+    known = known or {}
     found = [answer_of(task, row["text"], row["finish_reason"]) for row in completions]
-    distinct = list(dict.fromkeys(answer for answer, _ in found if answer is not None))
+    fresh = list(dict.fromkeys(answer for answer, _ in found if answer is not None and answer not in known))
 
     def timed(answer: str) -> tuple[Verdict, float]:
         began = clock()
@@ -70,7 +89,7 @@ def verdict_rows(
         return verdict, 1e3 * (clock() - began)
 
     with ThreadPoolExecutor(THREADS) as threads:
-        graded = dict(zip(distinct, threads.map(timed, distinct), strict=True))
+        graded = {**known, **dict(zip(fresh, threads.map(timed, fresh), strict=True))}
     rows = []
     classes = classes_of(task, [answer for answer, _ in found])
     for row, (answer, why_not), answer_class in zip(completions, found, classes, strict=True):

@@ -81,13 +81,13 @@ def plan(
 def run_scopes(
     model: Model, run: Run, scopes: Sequence[Scope], segment: int, budget: Budget | None, clock: Clock, grade: Grade,
     show: ShowProgress,
-) -> float:  # fmt: skip
-    """Run every scope and store its completions; returns the seconds spent inside the clocks.
+) -> None:  # fmt: skip
+    """Run every scope and store its completions and its timing.
 
     Raises whatever the engine raises, and KeyboardInterrupt, after storing the whole completions it has.
     """
     writer = Writer(run, clock)
-    inside_s, done, correct, graded = 0.0, 0, 0, 0
+    done, correct, graded = 0, 0, 0
     total = sum(len(scope.requests) for scope in scopes)
     with show(f"sampling {model.name}", total) as progress, closing(writer):
         for scope in scopes:
@@ -100,14 +100,12 @@ def run_scopes(
                     progress.update(done + len(rows), note(deadline, correct, graded))
             finally:
                 spent_s = deadline.elapsed_s - scope.used_s
-                inside_s += spent_s
                 writer.time(scope_timing(scope.problem_id, rows, deadline, spent_s, segment))
             if scope.problem_id is not None:
                 correct += grade(scope.problem_id, [as_row(row) for row in rows])
                 graded += len(rows)
             done += len(scope.requests)
             progress.update(done, note(deadline, correct, graded))
-    return inside_s
 
 
 def stream(model: Model, scope: Scope, deadline: Deadline, segment: int) -> Iterator[Completion]:

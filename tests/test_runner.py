@@ -131,6 +131,7 @@ def test_interrupted_and_run_again_it_has_every_sample_once(
     stored = open_run(tmp_path / "run")
     assert len(stored.completions()) == stop_after
     assert stored.manifest["segments"][0]["status"] == "interrupted"
+    assert stored.manifest["segments"][0]["generate_s"] >= 1.5  # the first sample ends after three steps of 0.5 s
     assert stored.manifest["validity"]["verdict"] == "INVALID"
     kept = rows_of(stored)
     engine.clock.sleep(3600)
