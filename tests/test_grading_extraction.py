@@ -1,6 +1,8 @@
 """Extraction: each rule, which rule fired, and texts that were cut."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.tasks.grading import (
     extract_choice,
@@ -9,7 +11,7 @@ from harness.tasks.grading import (
     extract_number,
     find_answer,
 )
-from harness.tasks.grading.extraction import WITH_LAST_NUMBER
+from harness.tasks.grading.extraction import NUMBER, WITH_LAST_NUMBER, last_number
 
 EXPLICIT = [
     (r"so $\boxed{\frac{1}{2}}$ is it", r"\frac{1}{2}", "boxed"),
@@ -133,3 +135,9 @@ def test_a_long_text_is_searched_from_its_end() -> None:
 def test_hostile_texts_are_searched_in_linear_time(text: str) -> None:
     for extract in (extract_explicit, extract_explicit_cut, extract_number, extract_choice):
         extract(text)
+
+
+@given(st.text(alphabet="0123456789 .,-−$%/\\{}()[]xe+\n€²٣", max_size=24))
+def test_the_last_number_is_what_a_scan_of_the_whole_text_finds_last(text: str) -> None:
+    scanned = [found[0] for found in NUMBER.finditer(text) if any(letter.isdigit() for letter in found[0])]
+    assert last_number(text) == (scanned[-1] if scanned else None)

@@ -6,7 +6,7 @@ by rules that need the answer's end to be visible: a closed brace, an ended line
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 LONGEST_ANSWER = 4096
@@ -186,11 +186,33 @@ def phrase_ended(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     """The last number in the text, with its sign, thousands separators, fraction bar or percent sign."""
-    found = None
-    for match in NUMBER.finditer(text):
-        if any(letter.isdigit() for letter in match[0]):
-            found = match[0]
-    return found
+    for start, end in words_with_digits_from_the_end(text):
+        found = None
+        # A number holds no space before its last digit, so it begins in the word of that digit.
+        for match in NUMBER.finditer(text, start):
+            if match.start() >= end:
+                break
+            if any(letter.isdigit() for letter in match[0]):
+                found = match[0]
+        if found:
+            return found
+    return None
+
+
+def words_with_digits_from_the_end(text: str) -> Iterator[tuple[int, int]]:
+    """Where the words that hold a digit begin and end, the last word first."""
+    place = len(text) - 1
+    while place >= 0:
+        if not text[place].isdigit():
+            place -= 1
+            continue
+        start = end = place
+        while start > 0 and not text[start - 1].isspace():
+            start -= 1
+        while end < len(text) and not text[end].isspace():
+            end += 1
+        yield start, end
+        place = start - 1
 
 
 def letter_of(found: "re.Match[str]") -> str:
