@@ -13,7 +13,6 @@ import pytest
 
 from harness.nouns import Verdict
 from harness.tasks.grading import Rules, grade, grader, grading, memo
-from harness.tasks.grading.memo import Memo
 from harness.tasks.grading.pool import Pool, shared_pool
 from harness.tasks.grading.rules import DEFAULT
 
@@ -208,21 +207,6 @@ def test_a_forked_child_has_its_own_pool(tmp_path: Path) -> None:
         [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=True, timeout=60
     )
     assert done.stdout.split().count("correct") == 3
-
-
-def test_the_memo_is_kept_in_a_file(tmp_path: Path) -> None:
-    path, first, second = tmp_path / "memo.jsonl", Memo(), Memo()
-    rules = Rules(order="kept")
-    verdict = Verdict("timeout", "no verdict within 1 s")
-    first.once(rules, "5", "9^{9^{9^{9}}}", lambda: verdict)
-    first.save(path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["memo.jsonl"]
-    assert second.load(path) == 1
-    assert second.get(rules, "5", "9^{9^{9^{9}}}") == verdict
-    assert second.get(DEFAULT, "5", "9^{9^{9^{9}}}") is None
-    path.write_text('{"grader": 0}\n["5", "6", {}, "correct", ""]\n')
-    assert Memo().load(path) == 0
-    assert Memo().load(tmp_path / "none.jsonl") == 0
 
 
 def test_a_failure_of_the_work_is_not_remembered() -> None:

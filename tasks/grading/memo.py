@@ -1,11 +1,11 @@
-"""Verdicts that were reached before, by rules, gold and answer; the hard ones can be kept in a file beside a run."""
+"""Verdicts that were reached before in this process, by rules, gold and answer.
 
-import json
-import os
+Across processes the verdicts that are stored with a run do the same: the core grades no answer of it twice.
+"""
+
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 
 from harness.nouns import Verdict
 
@@ -14,8 +14,6 @@ from .rules import Rules
 Key = tuple[Rules, str, str]
 
 MOST_KEPT = 1 << 18
-VERSION = 1
-"""Of the grader: a file of another version is not used."""
 
 
 class Memo:
@@ -60,25 +58,3 @@ class Memo:
                 with self.lock:
                     del self.running[key]
         return future.result()
-
-    def save(self, path: Path) -> None:
-        """Write the verdicts that took a worker to a JSON-lines file, whole or not at all."""
-        rows = [
-            [*key[1:], key[0].document(), verdict.outcome, verdict.reason] for key, verdict in list(self.hard.items())
-        ]
-        lines = [json.dumps({"grader": VERSION}), *(json.dumps(row) for row in rows)]
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial.replace(path)
-
-    def load(self, path: Path) -> int:
-        """Add the verdicts of a file; returns their number, 0 when there is no file or it is of another version."""
-        if not path.exists():
-            return 0
-        first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-        if first != json.dumps({"grader": VERSION}):
-            return 0
-        for line in lines:
-            gold, answer, rules, outcome, reason = json.loads(line)
-            self.hard[Rules(**rules), gold, answer] = Verdict(outcome, reason)
-        return len(lines)
