@@ -13,6 +13,7 @@ import pytest
 
 from harness.nouns import Verdict
 from harness.tasks.grading import Rules, grade, grader, grading, memo
+from harness.tasks.grading.memo import Memo
 from harness.tasks.grading.pool import Pool, shared_pool
 from harness.tasks.grading.rules import DEFAULT
 
