@@ -107,7 +107,8 @@ def read_part(path: Path, columns: pa.Schema) -> pa.Table:
     """Read one part. Raises UserError when the file is damaged or lacks a column of the schema."""
     try:
         with path.open("rb") as file:
-            table = pq.read_table(file)
+            # Without Arrow's thread pools: a process that ends while they start is aborted (pyarrow 26, seen at exit).
+            table = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"the record '{path}' cannot be read ({str(error).splitlines()[0]}); move it away to go on"

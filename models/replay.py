@@ -152,7 +152,8 @@ def read_bank(parts: Sequence[Path]) -> Bank:
     bank: dict[str, dict[int, Completion]] = defaultdict(dict)
     for part in parts:
         try:
-            table = parquet.ParquetFile(part).read()
+            # Without threads, which may abort a process that ends soon after.
+            table = parquet.ParquetFile(part, pre_buffer=False).read(use_threads=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"'{part}' is no readable parquet file ({error}); copy the run again") from error
         missing = sorted(needed - set(table.column_names))

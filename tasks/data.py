@@ -220,7 +220,9 @@ def parquet_rows(path: Path, content: bytes) -> list[Row]:
     import pyarrow.parquet
 
     try:
-        records = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+        # Without threads, which may abort a process that ends soon after.
+        whole = pyarrow.parquet.ParquetFile(io.BytesIO(content), pre_buffer=False)
+        records = whole.read(use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({next(iter(str(error).splitlines()), '')})") from None
     return [Row(fields, index, f"{path}, row {index + 1}") for index, fields in enumerate(records)]

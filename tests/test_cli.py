@@ -194,7 +194,14 @@ def test_a_ctrl_c_stops_cleanly_and_the_same_command_goes_on(folder: Path) -> No
     (folder / "mine.py").write_text(slow)
     bench = [*BENCH, "-T", "num_problems=30"]
     process = subprocess.Popen(
-        [*TTC, *bench], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*TTC, *bench],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background is told to ignore Ctrl-C, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     manifest = folder / "run" / "manifest.json"
     while process.poll() is None and not list(folder.glob("run/completions/*.parquet")):

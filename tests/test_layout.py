@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,9 +60,28 @@ def test_help_loads_no_heavy_library() -> None:
     assert found.strip() == "[]"
 
 
-def test_imports_keep_the_contract() -> None:
-    import shutil
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
-    command = shutil.which("lint-imports", path=str(Path(sys.executable).parent)) or "lint-imports"
-    done = subprocess.run([command], cwd=ROOT, capture_output=True, text=True)
+
+def test_imports_keep_the_contract() -> None:
+    done = lint_imports(ROOT)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "broken"),
+    [
+        ("selectors/planted.py", "from harness.tasks import gsm8k", "harness.selectors.planted -> harness.tasks.gsm8k"),
+        ("planted.py", "from harness.selectors import first", "harness.planted -> harness.selectors.first"),
+        ("cli/planted.py", "import harness.reports.points", "harness.cli.planted -> harness.reports.points"),
+    ],
+)
+def test_a_planted_import_is_caught(tmp_path: Path, module: str, code: str, broken: str) -> None:
+    shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("zoo", "__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "harness" / module).write_text(f"{code}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode != 0
+    assert broken in done.stdout

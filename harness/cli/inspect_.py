@@ -1,11 +1,14 @@
 """`ttc list`, `ttc check` and `ttc doctor`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.cli.options import Json
+
+if TYPE_CHECKING:
+    from harness.check import Finding
 
 Room = Literal["tasks", "models", "selectors", "reward-models"]
 
@@ -43,18 +46,9 @@ def check(
     json_: Json = False,
 ) -> None:
     """Check that a plug-in keeps its contract: golds grade correct, a selector chooses fairly, a model keeps time."""
-    import json
-
     from harness.check import check_reference
 
-    findings = check_reference(reference, option or [], data, checkpoint)
-    if json_:
-        print(json.dumps([finding._asdict() for finding in findings]))
-    else:
-        for finding in findings:
-            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}")
-    if not all(finding.ok for finding in findings):
-        raise typer.Exit(1)
+    tell(check_reference(reference, option or [], data, checkpoint), json_)
 
 
 def doctor(
@@ -62,11 +56,15 @@ def doctor(
     json_: Json = False,
 ) -> None:
     """Check the machine (or a run): versions, memory, disk, clock, threads, engines, plug-ins."""
-    import json
-
     from harness.doctor import examine_machine, examine_run
 
-    findings = examine_machine() if run is None else examine_run(run)
+    tell(examine_machine() if run is None else examine_run(run), json_)
+
+
+def tell(findings: "list[Finding]", json_: bool) -> None:
+    """Print the findings; exit code 1 when one is not as it should be."""
+    import json
+
     if json_:
         print(json.dumps([finding._asdict() for finding in findings]))
     else:

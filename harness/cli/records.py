@@ -1,7 +1,7 @@
 """`ttc import`, `ttc select`, `ttc report` and `ttc show`: everything that works on stored runs and loads no model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,10 @@ from harness.cli.options import (
     TaskName,
     TaskOptions,
 )
+
+if TYPE_CHECKING:
+    from harness.runs import Run
+    from harness.summary import RunSummary
 
 
 def import_(
@@ -52,16 +56,10 @@ def select(
     json_: Json = False,
 ) -> None:
     """Choose again from stored completions; no model is loaded."""
-    from harness import plugins
-    from harness.budgets import parse_budget
     from harness.reporting import tell
-    from harness.runs import find_runs
-    from harness.summarise import summarise_all
 
-    loaded = plugins.load_selectors(selector or DEFAULT_SELECTORS, selector_arg or [])
-    budgets = [parse_budget(text) for text in budget or []]
-    found = find_runs(runs)
-    tell(summarise_all(found, loaded, budgets), [], found, json_)
+    found, summaries = summarised(runs, selector, selector_arg, budget)
+    tell(summaries, [], found, json_)
 
 
 def report(
@@ -73,16 +71,25 @@ def report(
     json_: Json = False,
 ) -> None:
     """Draw the figures and write the tables, the CSV and the page of one or many runs."""
+    from harness.reporting import tell, write_reports
+
+    found, summaries = summarised(runs, selector, selector_arg, budget)
+    tell(summaries, write_reports(summaries, out), found, json_)
+
+
+def summarised(
+    runs: list[Path], selector: list[str] | None, selector_arg: list[str] | None, budget: list[str] | None
+) -> "tuple[list[Run], list[RunSummary]]":
+    """The runs found at these paths and their summaries. Raises UserError before any run is read."""
     from harness import plugins
     from harness.budgets import parse_budget
-    from harness.reporting import tell, write_reports
     from harness.runs import find_runs
     from harness.summarise import summarise_all
 
     loaded = plugins.load_selectors(selector or DEFAULT_SELECTORS, selector_arg or [])
+    budgets = [parse_budget(text) for text in budget or []]
     found = find_runs(runs)
-    summaries = summarise_all(found, loaded, [parse_budget(text) for text in budget or []])
-    tell(summaries, write_reports(summaries, out), found, json_)
+    return found, summarise_all(found, loaded, budgets)
 
 
 def show(
