@@ -219,3 +219,16 @@ def test_a_failure_of_the_work_is_not_remembered() -> None:
     with pytest.raises(OSError, match="no process"):
         kept.once(DEFAULT, "1", "2", broken)
     assert kept.once(DEFAULT, "1", "2", lambda: Verdict("wrong")).outcome == "wrong"
+
+
+def test_the_memory_limit_holds() -> None:
+    code = """
+from harness.tasks.grading.worker import limit_memory
+limit_memory(512)
+try:
+    bytearray(1 << 30)
+except MemoryError:
+    print("held")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "held"
