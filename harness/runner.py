@@ -174,7 +174,7 @@ class Writer:
 
 
 def warm_up(model: Model, problem: Problem, samples: int, sampling: Sampling, clock: Clock) -> float:
-    """Generate a few tokens at the run's own batch width, outside every budget; returns the seconds it took."""
+    """Generate a few tokens for `samples` rows of a problem, outside every budget; returns the seconds it took."""
     brief = replace(sampling, max_tokens=4)
     began = clock()
     requests = [Request(problem.id, index, problem.prompt, brief) for index in range(samples)]

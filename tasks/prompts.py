@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from harness.nouns import Message
 
 BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
-CHOICE = r"Please reason step by step, and put the letter of your answer within \boxed{}."
 
 
 def chat(question: str, examples: Sequence[tuple[str, str]] = (), instruction: str = BOXED) -> tuple[Message, ...]:

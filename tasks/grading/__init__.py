@@ -8,7 +8,7 @@ from .extraction import (
     extract_number,
     find_answer,
 )
-from .grading import grade, grade_pairs, grader, group, grouper, memo
+from .grading import grade, grader, group, grouper, memo
 from .rules import Rules
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "extract_number",
     "find_answer",
     "grade",
-    "grade_pairs",
     "grader",
     "group",
     "grouper",
