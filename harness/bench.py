@@ -157,9 +157,7 @@ def sample(
             {"problem_id": one.id, "prompt": render(model, one), "gold": one.gold, "meta": one.meta} for one in problems
         ]
         run = check_prompts(run, rows) if run else make_run(arm.path, spec, rows)
-        warmup_s = warm_up(
-            model, problems[0], asked.samples if asked.protocol == "latency" else 1, asked.sampling, clock
-        )
+        warmup_s = warm_up(model, scopes, asked.samples if asked.protocol == "latency" else 1, clock)
         segment = open_segment(run, model, load_s, warmup_s)
         verdicts = Verdicts(run, task, {problem.id: problem.gold for problem in problems}, clock)
         try:

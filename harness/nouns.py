@@ -130,7 +130,8 @@ class Model(Protocol):
     """A warm engine with a checkpoint in it.
 
     It may also offer `render(prompt) -> str` (the exact text the model reads; without it the messages' contents are
-    joined), `facts` (a mapping for the manifest: engine, version, dtype, ...), and `close()`.
+    joined), `prepare(calls)` (allocate and compile, outside every clock, for calls of `generate` with these requests),
+    `facts` (a mapping for the manifest: engine, version, dtype, ...), and `close()`.
     """
 
     name: str

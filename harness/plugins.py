@@ -208,8 +208,12 @@ def load_model(model: str, engine: str, pairs: Sequence[str] = ()) -> Model:
 
 
 def default_engine(model: str) -> str:
-    """The engine for a checkpoint when none is asked for: a stored run is replayed, anything else is loaded."""
+    """The engine for a checkpoint when none is asked for: a stored run is replayed, else the models' room chooses.
+
+    Raises UserError when there is no such checkpoint.
+    """
     folder = Path(model)
     if (folder / "manifest.json").is_file() and (folder / "completions").is_dir():
         return "replay"
-    return "transformers"
+    chosen: str = importlib.import_module("harness.models.engine_choice").choose_engine(model)
+    return chosen

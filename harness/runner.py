@@ -173,12 +173,17 @@ class Writer:
         self.flush()
 
 
-def warm_up(model: Model, problem: Problem, samples: int, sampling: Sampling, clock: Clock) -> float:
-    """Generate a few tokens for `samples` rows of a problem, outside every budget; returns the seconds it took."""
-    brief = replace(sampling, max_tokens=4)
+def warm_up(model: Model, scopes: Sequence[Scope], samples: int, clock: Clock) -> float:
+    """Get a model ready for these scopes, outside every budget; returns the seconds it took.
+
+    The model may prepare itself; then it generates a few tokens for `samples` rows of the first prompt.
+    """
     began = clock()
-    requests = [Request(problem.id, index, problem.prompt, brief) for index in range(samples)]
-    for _ in model.generate(requests, Deadline(None, clock)):
+    if hasattr(model, "prepare"):
+        model.prepare([scope.requests for scope in scopes])
+    first = scopes[0].requests[0]
+    brief = replace(first, sampling=replace(first.sampling, max_tokens=4))
+    for _ in model.generate([replace(brief, sample_index=index) for index in range(samples)], Deadline(None, clock)):
         pass
     return clock() - began
 

@@ -1,5 +1,6 @@
 """Where a checkpoint is and which family it belongs to, decided from its small files before any weight is read."""
 
+import errno
 import json
 import re
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ ZOO = Path(__file__).parent / "zoo"
 """The checkpoints that are shipped with the package."""
 
 SMALL_FILES = ("config.json", "mamba_config.json")
+WHOLE_FILES = ("*.json", "*.jinja", "*.safetensors", "merges.txt", "tokenizer.model")
+UNUSED_FILES = ("*/*", "adapter_model*", "consolidated*")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -21,7 +24,8 @@ class Checkpoint:
     """A checkpoint that was found.
 
     `name` is what the user typed; `source` is what a library loads it from, a folder or a hub id; `folder` holds its
-    config.json on this machine; `family` is "mamba-in-llama", "llamba", "phi-mamba", or the config's model_type.
+    config.json on this machine; `config` is that file, with the mamba_config.json beside it under `mamba_config`;
+    `family` is "mamba-in-llama", "llamba", "phi-mamba", or the config's model_type.
     """
 
     name: str
@@ -41,8 +45,10 @@ def find_checkpoint(name: str) -> Checkpoint:
     source = name if folder is None else str(folder)
     if folder is None:
         folder = download_small_files(name)
-    config = read_config(name, folder)
-    return Checkpoint(name, source, folder, config, family(name, folder, config))
+    config = read_config(name, folder, "config.json")
+    if (folder / "mamba_config.json").is_file():
+        config["mamba_config"] = read_config(name, folder, "mamba_config.json")
+    return Checkpoint(name, source, folder, config, family(name, config))
 
 
 def find_folder(name: str) -> Path | None:
@@ -81,11 +87,32 @@ def zoo_spellings() -> str:
 
 def download_small_files(hub_id: str) -> Path:
     """Fetch the files that tell the family, a few kilobytes. Raises UserError when the hub does not give them."""
+    return download(hub_id, allow_patterns=list(SMALL_FILES))
+
+
+def whole_folder(checkpoint: Checkpoint) -> Path:
+    """The folder that has the weights and the tokenizer of a checkpoint too; those of a hub id are fetched first.
+
+    They are of the commit that its config.json is of. `.bin` files are fetched only when the repository has no
+    safetensors. Raises UserError when the hub does not give them.
+    """
+    if checkpoint.source == str(checkpoint.folder):
+        return checkpoint.folder
+    commit = checkpoint.folder.name
+    ignored = list(UNUSED_FILES)
+    folder = download(checkpoint.source, allow_patterns=list(WHOLE_FILES), ignore_patterns=ignored, revision=commit)
+    if not any(folder.glob("*.safetensors")):
+        download(checkpoint.source, allow_patterns=["pytorch_model*.bin"], ignore_patterns=ignored, revision=commit)
+    return folder
+
+
+def download(hub_id: str, **wanted: Any) -> Path:
+    """Fetch files of a hub repository into the local store. Raises UserError when the hub does not give them."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(SMALL_FILES)))
+        return Path(snapshot_download(hub_id, **wanted))
     except GatedRepoError as error:
         raise UserError(
             f"the hub repository '{hub_id}' is gated; ask for access on its page and log in with `hf auth login`"
@@ -95,35 +122,35 @@ def download_small_files(hub_id: str) -> Path:
             f"there is no folder and no public hub repository '{hub_id}'; name an existing folder, a hub id such as "
             f"ORG/MODEL, or one of {zoo_spellings()}"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the client also lets the errors of its transports through, which have no common type
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError(f"the disk is full while '{hub_id}' is downloaded; make room or set HF_HOME") from error
         raise UserError(
             f"the hub cannot be reached for '{hub_id}' ({type(error).__name__}) and no copy is stored here; download "
             f"it where there is a network and name its folder, or use one of {zoo_spellings()}"
         ) from error
 
 
-def read_config(name: str, folder: Path) -> Mapping[str, Any]:
-    """The parsed config.json. Raises UserError when it is missing or is not a JSON object."""
-    path = folder / "config.json"
+def read_config(name: str, folder: Path, file: str) -> dict[str, Any]:
+    """A parsed config file. Raises UserError when it is missing or is not a JSON object."""
+    path = folder / file
     if not path.is_file():
-        raise UserError(
-            f"the checkpoint '{name}' has no config.json; name the folder that holds config.json and the weights"
-        )
+        raise UserError(f"the checkpoint '{name}' has no {file}; name the folder that holds {file} and the weights")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"the config.json of '{name}' is not valid JSON ({error}); download it again") from error
+        raise UserError(f"the {file} of '{name}' is not valid JSON ({error}); download it again") from error
     if not isinstance(config, dict):
-        raise UserError(f"the config.json of '{name}' holds no JSON object; download it again")
+        raise UserError(f"the {file} of '{name}' holds no JSON object; download it again")
     return config
 
 
-def family(name: str, folder: Path, config: Mapping[str, Any]) -> str:
+def family(name: str, config: Mapping[str, Any]) -> str:
     """Which architecture the weights are for. Raises UserError when nothing tells.
 
     A MambaInLlama checkpoint calls itself a Llama in config.json; only the file beside it gives it away.
     """
-    if (folder / "mamba_config.json").is_file():
+    if "mamba_config" in config:
         return "mamba-in-llama"
     if config.get("model_type") == "llamba" or {"ssm_cfg", "mlp_cfg"} <= config.keys():
         return "llamba"

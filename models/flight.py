@@ -10,25 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.budgets import Deadline
-from harness.nouns import Completion, Request
-
+from .rows import Row
 from .sampling import draw, uniforms
-
-
-@dataclass(slots=True)
-class Row:
-    """One request on its way."""
-
-    request: Request
-    prompt_ids: tuple[int, ...]
-    seed: int
-    limit: int
-    """Tokens it may generate: its own maximum, or what the model's context leaves."""
-    submitted_s: float
-    started_s: float = 0.0
-    first_token_s: float | None = None
-    prefill_flops: float = 0.0
 
 
 @dataclass(slots=True)
@@ -168,30 +151,3 @@ def pad_left(prompts: Sequence[tuple[int, ...]], device: torch.device) -> tuple[
 def integers(values: Iterable[int], device: torch.device) -> Tensor:
     """(n,) int64."""
     return torch.tensor(list(values), dtype=torch.int64, device=device)
-
-
-def identity(row: Row) -> dict[str, Any]:
-    """The fields of a completion that its request fixes."""
-    return {
-        "problem_id": row.request.problem_id,
-        "sample_index": row.request.sample_index,
-        "seed": row.seed,
-        "prompt_tokens": len(row.prompt_ids),
-        "submitted_s": row.submitted_s,
-    }
-
-
-def failed(row: Row, error: str, deadline: Deadline) -> Completion:
-    """A completion without text that says what went wrong."""
-    now = deadline.elapsed_s
-    return Completion(
-        **identity(row),
-        text="",
-        finish_reason="error",
-        error=error,
-        completion_tokens=0,
-        started_s=now,
-        first_token_s=None,
-        finished_s=now,
-        batch_size=1.0,
-    )

@@ -1,4 +1,4 @@
-"""Floating-point operations of a Hugging Face causal language model, counted from the loaded module and its config.
+"""Floating-point operations of a causal language model, counted from the loaded module and its config.
 
 What is counted: every weight of a linear layer once per token as a multiply and an add; attention's two products over
 the causal context; the recurrence and the short convolution of Mamba-2 layers. What is not: normalisation, activations,
@@ -11,9 +11,12 @@ recurrence, a lower bound of the chunked algorithm's work. Of a mixture's expert
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from .architectures.causal_lm import CausalLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,18 @@ def count_flops(model: Any) -> ForwardFlops:
         head=head.weight.numel(),
         attention=attention_layers * heads * head_dim if attention_layers else 0,
         scan=mamba2_scan(config) if config.model_type == "mamba2" else 0,
+    )
+
+
+def count_native_flops(model: "CausalLM") -> ForwardFlops:
+    """Read the cost of one of our own models off its modules."""
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    head = model.head.weight.numel()
+    return ForwardFlops(
+        body=weights - head,
+        head=head,
+        attention=sum(mixer.attention_width for mixer in model.mixers),
+        scan=sum(mixer.scan_flops for mixer in model.mixers),
     )
 
 

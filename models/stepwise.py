@@ -23,9 +23,11 @@ from harness.budgets import Deadline
 from harness.nouns import Completion, Facts, FinishReason, Prompt, Request
 
 from . import text
-from .flight import Flight, Row, failed, identity, integers, pad_left, take_off
+from .endings import Endings
+from .flight import Flight, integers, pad_left, take_off
 from .flops import count_flops
 from .kv_buffer import new_cache
+from .rows import Row, failed, identity, new_row, refused
 from .sampling import check_sampling
 
 BatchKey = tuple[float, int, float, int | None]
@@ -58,10 +60,7 @@ class StepwiseModel:
         self.recurrent = any(hasattr(layer, "conv_states") for layer in new_cache(self.config).layers)
         self.flops = count_flops(model)
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
-        self.ends = end_tokens(model, tokenizer)
-        self.is_end = torch.zeros(self.vocab_size, dtype=torch.bool, device=self.device)
-        self.is_end[[token for token in self.ends if token < self.vocab_size]] = True
-        self.stop_enders: dict[tuple[str, ...], Tensor] = {}
+        self.endings = Endings(tokenizer, end_tokens(model, tokenizer), self.vocab_size, self.device)
 
     @property
     def facts(self) -> Facts:
@@ -71,7 +70,7 @@ class StepwiseModel:
             "max_batch_size": self.max_batch_size,
             "out_of_memory": self.out_of_memory,
             "vocab_size": self.vocab_size,
-            "end_tokens": sorted(self.ends),
+            "end_tokens": sorted(self.endings.ends),
             "chat_template": bool(self.tokenizer.chat_template),
             "prefix_sharing": "k samples of a problem share one prefill",
             "batching": "equal prompt lengths" if self.recurrent else "left-padded",
@@ -106,9 +105,9 @@ class StepwiseModel:
         for number, request in enumerate(requests):
             if request.prompt not in encoded:
                 encoded[request.prompt] = text.encode(self.tokenizer, request.prompt)
-            row = self.row(request, encoded[request.prompt], submitted_s)
+            row = new_row(request, encoded[request.prompt], self.context, submitted_s)
             if row.limit < 1:
-                yield self.refused(row, deadline)
+                yield refused(row, self.context, deadline)
             else:
                 waiting.setdefault(self.batch_key(row), deque()).append((number, row))
         while waiting and not deadline.expired:
@@ -130,12 +129,6 @@ class StepwiseModel:
             yield from self.shrink(rows, deadline)
             unfinished = {id(row) for row in rows}
             queue.extendleft(pair for pair in reversed(batch) if id(pair[1]) in unfinished)
-
-    def row(self, request: Request, prompt_ids: tuple[int, ...], submitted_s: float) -> Row:
-        """What the loop needs to know of a request; a limit below 1 means that it cannot be served."""
-        room = self.context - len(prompt_ids) if self.context else request.sampling.max_tokens
-        limit = min(request.sampling.max_tokens, room) if prompt_ids else 0
-        return Row(request, prompt_ids, request.seed, limit, submitted_s)
 
     def batch_key(self, row: Row) -> BatchKey:
         """Rows with equal keys may share a batch: one sampler, and no padding for a recurrent model."""
@@ -186,7 +179,7 @@ class StepwiseModel:
         fan_out = integers((order[row.prompt_ids] for row in rows), self.device)
         if len(sharing) < len(rows):
             cache.reorder_cache(fan_out)
-        enders = [self.enders(row.request.sampling.stop) for row in rows]
+        enders = [self.endings.may_complete(row.request.sampling.stop) for row in rows]
         return take_off(rows, cache, logits[fan_out], mask[fan_out], enders)
 
     @torch.inference_mode()
@@ -212,7 +205,7 @@ class StepwiseModel:
 
     def draw(self, flight: Flight, deadline: Deadline) -> dict[int, FinishReason]:
         """Draw every row's next token; the places of the rows that ended with it, and why."""
-        suspects = flight.draw(self.is_end)
+        suspects = flight.draw(self.endings.is_end)
         deadline.charge(tokens=len(flight.rows))
         if flight.step == 1:
             first_token_s = deadline.elapsed_s
@@ -222,19 +215,16 @@ class StepwiseModel:
 
     def reason(self, flight: Flight, place: int) -> FinishReason | None:
         """Why a row ended with its last token, or None when it goes on."""
-        row, ids = flight.rows[place], flight.generated(place)
-        if ids[-1] in self.ends or text.is_stopped(self.tokenizer, ids, row.request.sampling.stop):
-            return "stop"
-        return "length" if flight.step >= row.limit else None
+        row = flight.rows[place]
+        return self.endings.reason(flight.generated(place), row.request.sampling.stop, row.limit)
 
     def completion(self, flight: Flight, place: int, reason: FinishReason, deadline: Deadline) -> Completion:
         """The finished or cut row; its clock is read when the text is there."""
         row, ids = flight.rows[place], flight.generated(place)
         logprob: float = flight.logprobs[place].item()
-        written = ids[:-1] if ids and ids[-1] in self.ends else ids
         found = Completion(
             **identity(row),
-            text=text.finished_text(self.tokenizer, written, row.request.sampling.stop, cut=reason != "stop"),
+            text=self.endings.shown(ids, row.request.sampling.stop, cut=reason != "stop"),
             finish_reason=reason,
             completion_tokens=len(ids),
             started_s=row.started_s,
@@ -257,20 +247,6 @@ class StepwiseModel:
             yield failed(rows.pop(), "the device ran out of memory with this completion alone", deadline)
         else:
             self.max_batch_size = min(self.max_batch_size, len(rows)) // 2
-
-    def refused(self, row: Row, deadline: Deadline) -> Completion:
-        """A prompt that cannot be served, with the reason."""
-        if not row.prompt_ids:
-            return failed(row, "the prompt has no tokens", deadline)
-        room = f"the prompt has {len(row.prompt_ids)} tokens and the model's context {self.context} has no room for it"
-        return failed(row, room, deadline)
-
-    def enders(self, stop: tuple[str, ...]) -> Tensor:
-        """(V,) bool, remembered: may this token complete one of the stop strings?"""
-        if stop not in self.stop_enders:
-            flags = text.may_complete(self.tokenizer, stop, self.vocab_size)
-            self.stop_enders[stop] = torch.tensor(flags, device=self.device)
-        return self.stop_enders[stop]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

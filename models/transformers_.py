@@ -4,12 +4,14 @@ It is the plain reference: no compiled kernels, no CUDA graphs, one batch after 
 module finds, checks and loads.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import UserError, choices
 from harness.nouns import Facts, Model
 
 from .checkpoints import Checkpoint, find_checkpoint
+from .devices import Device, Dtype, check_settings, pick_device
+from .tokenizers_ import load_tokenizer
 
 OWN_FAMILIES = {
     "mamba-in-llama": "MambaInLlama (it has a mamba_config.json; as a plain Llama its replaced layers would be random)",
@@ -17,9 +19,6 @@ OWN_FAMILIES = {
     "phi-mamba": "Phi-Mamba",
 }
 """Families whose weights transformers has no class for."""
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def transformers(
@@ -52,7 +51,7 @@ def transformers(
     from .stepwise import StepwiseModel
 
     place = pick_device(device)
-    tokenizer = load_tokenizer(found, trust_remote_code)
+    tokenizer = load_tokenizer(found, trust_remote_code=trust_remote_code)
     model = load_weights(found, dtype, place, trust_remote_code)
     if not model._supports_default_dynamic_cache():
         raise UserError(
@@ -60,40 +59,6 @@ def transformers(
             "of its own; use another engine"
         )
     return StepwiseModel(checkpoint, model, tokenizer, max_batch_size, gather_facts(model, place))
-
-
-def check_settings(dtype: str, device: str, max_batch_size: int) -> None:
-    """Raises UserError naming the values that exist."""
-    for name, value, known in (
-        ("dtype", dtype, ["auto", "float32", "bfloat16", "float16"]),
-        ("device", device, ["auto", "cpu", "cuda"]),
-    ):
-        if value not in known:
-            raise UserError(f"there is no {name} '{value}'; write one of {choices(known)}")
-    if max_batch_size < 1:
-        raise UserError(f"max_batch_size must be at least 1, got {max_batch_size}; write for example 128")
-
-
-def pick_device(device: str) -> str:
-    """`cpu` or `cuda`. Raises UserError when a GPU is asked for and there is none."""
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device here; write device=cpu or leave it out")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
-    """The checkpoint's tokenizer. Raises UserError when it has none."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(checkpoint.source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        raise UserError(
-            f"no tokenizer can be loaded for '{checkpoint.name}' ({first_line(error)}); put the tokenizer.json and "
-            "tokenizer_config.json of its base model beside its config.json"
-        ) from error
 
 
 def load_weights(checkpoint: Checkpoint, dtype: str, device: str, trust_remote_code: bool) -> Any:

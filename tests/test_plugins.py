@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -149,7 +150,18 @@ def test_a_stored_run_is_replayed_by_default(tmp_path: Path) -> None:
     (tmp_path / "completions").mkdir()
     (tmp_path / "manifest.json").write_text("{}")
     assert plugins.default_engine(str(tmp_path)) == "replay"
-    assert plugins.default_engine("someone/model") == "transformers"
+
+
+@pytest.mark.parametrize(("family", "engine"), [("llama", "native"), ("mamba2", "native"), ("bamba", "transformers")])
+def test_a_checkpoint_of_its_families_is_run_by_the_native_engine(tmp_path: Path, family: str, engine: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    assert plugins.default_engine(str(tmp_path)) == engine
+    assert plugins.default_engine("preset/llamba-1b") == "native"
+
+
+def test_the_engine_of_a_checkpoint_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no checkpoint folder"):
+        plugins.default_engine(str(tmp_path / "nowhere"))
 
 
 def test_coverage_is_found_with_its_closed_form() -> None:

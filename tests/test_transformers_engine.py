@@ -218,8 +218,8 @@ def test_every_end_token_of_the_generation_config_ends(engine: StepwiseModel) ->
 
 
 def test_the_tokenizers_end_token_ends(engine: StepwiseModel) -> None:
-    engine.is_end[:] = True
-    engine.ends = frozenset(range(tiny.VOCAB))
+    engine.endings.is_end[:] = True
+    engine.endings.ends = frozenset(range(tiny.VOCAB))
     (found,) = run(engine, ask(PROMPTS[:1]))
     assert (found.finish_reason, found.completion_tokens, found.text) == ("stop", 1, "")
 

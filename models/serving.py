@@ -1,0 +1,176 @@
+"""The engine `native` around a loaded model: which rows share slots, how much memory they get, what if it runs out."""
+
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from harness.budgets import Deadline
+from harness.nouns import Completion, Facts, Prompt, Request
+
+from . import text
+from .architectures.causal_lm import CausalLM
+from .continuous import ContinuousBatch
+from .endings import Endings
+from .flops import count_native_flops
+from .rows import Row, failed, new_row, refused
+from .sampling import check_sampling
+from .slots import Slots
+
+BLOCK = 64
+"""Slots have room for a multiple of so many tokens."""
+
+PREFIX_SHARE = 8
+"""One part in so many of the state memory is for prompts that wait for more of their samples."""
+
+
+class NativeModel:
+    """A `harness.nouns.Model` around a `CausalLM` and a transformers tokenizer.
+
+    Args:
+        name: what the user calls the checkpoint.
+        model: in evaluation mode on its device.
+        tokenizer: its tokenizer.
+        ends: token ids that end a completion.
+        context: longest text in tokens that the model was made for; None where there is no such length.
+        max_batch_size: rows in flight at most; halved whenever the device runs out of memory.
+        memory_bytes: for keys, values and states; rows that do not fit wait.
+        state_dtype: of the recurrent states.
+        facts: what the loader knows for the manifest; the engine's own facts are added.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: CausalLM,
+        tokenizer: Any,
+        ends: frozenset[int],
+        *,
+        context: int | None,
+        max_batch_size: int,
+        memory_bytes: int,
+        state_dtype: torch.dtype,
+        facts: Facts,
+    ) -> None:
+        self.name, self.model, self.tokenizer, self.context = name, model, tokenizer, context
+        self.max_batch_size, self.memory_bytes, self.state_dtype = max_batch_size, memory_bytes, state_dtype
+        self.device = model.embedding.weight.device
+        self.endings = Endings(tokenizer, ends, model.head.weight.shape[0], self.device)
+        self.flops = count_native_flops(model)
+        self.slots: Slots | None = None
+        self.out_of_memory = 0
+        self.loader_facts = facts
+
+    @property
+    def facts(self) -> Facts:
+        """What the manifest records of this engine."""
+        return {
+            **self.loader_facts,
+            "max_batch_size": self.max_batch_size,
+            "slots": self.slots.capacity if self.slots else None,
+            "slot_tokens": self.slots.columns if self.slots else None,
+            "state_memory_bytes": self.memory_bytes,
+            "state_dtype": str(self.state_dtype).removeprefix("torch."),
+            "out_of_memory": self.out_of_memory,
+            "vocab_size": self.endings.vocab_size,
+            "end_tokens": sorted(self.endings.ends),
+            "chat_template": bool(self.tokenizer.chat_template),
+            "prefix_sharing": "k samples of a problem share one prefill",
+            "batching": "continuous",
+            "sampler": "inverse CDF, one SplitMix64 stream per completion, top-p within top-k",
+        }
+
+    def render(self, prompt: Prompt) -> str:
+        """The exact text that the model reads."""
+        return text.render(self.tokenizer, prompt)
+
+    def close(self) -> None:
+        """Free the model's memory; the engine cannot be used afterwards."""
+        self.slots = None
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def prepare(self, calls: Sequence[Sequence[Request]]) -> None:
+        """Allocate the slots that the largest of these calls needs; see `harness.nouns.Model`."""
+        rows = [[row for row in self.rows(requests, 0.0) if row.limit > 0] for requests in calls]
+        everything = [row for call in rows for row in call]
+        if everything:
+            self.make_room(everything, max(map(len, rows)))
+
+    def generate(self, requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
+        """Yield each completion when it finishes; see `harness.nouns.Model`.
+
+        `completion_tokens` and `logprob` include the end token. Work that a lack of memory undid is charged to the
+        deadline and to no completion. Raises UserError for sampling settings that mean nothing.
+        """
+        submitted_s = deadline.elapsed_s
+        for sampling in {request.sampling for request in requests}:
+            check_sampling(sampling)
+        return self.serve(requests, submitted_s, deadline)
+
+    def serve(self, requests: Sequence[Request], submitted_s: float, deadline: Deadline) -> Iterator[Completion]:
+        """Serve the rows of one sampler after those of another; nearly always there is one."""
+        queues: dict[tuple[float, int, float], deque[Row]] = {}
+        for row in self.rows(requests, submitted_s):
+            if row.limit < 1:
+                yield refused(row, self.context, deadline)
+            else:
+                sampling = row.request.sampling
+                queues.setdefault((sampling.temperature, sampling.top_k, sampling.top_p), deque()).append(row)
+        for queue in queues.values():
+            while queue and not deadline.expired:
+                yield from self.serve_queue(queue, deadline)
+
+    def rows(self, requests: Sequence[Request], submitted_s: float) -> list[Row]:
+        """The requests with their token ids; a prompt is tokenised once."""
+        prompts = {request.prompt: None for request in requests}
+        encoded = {prompt: text.encode(self.tokenizer, prompt) for prompt in prompts}
+        return [new_row(request, encoded[request.prompt], self.context, submitted_s) for request in requests]
+
+    def serve_queue(self, queue: deque[Row], deadline: Deadline) -> Iterator[Completion]:
+        """Serve a queue to its end, or until memory runs out; rows that this drives out go back to its head."""
+        batch: ContinuousBatch | None = None
+        boarding: list[Row] = []
+        try:
+            slots = self.make_room(queue, len(queue))
+            batch = ContinuousBatch(
+                self.model, slots, queue, self.endings, self.flops, self.memory_bytes // PREFIX_SHARE
+            )
+            yield from batch.run(deadline)
+            return
+        except torch.OutOfMemoryError:
+            self.out_of_memory += 1
+        # Outside the handler, whose traceback would keep the dead batch's tensors.
+        boarding = batch.in_flight() if batch else []
+        batch = None
+        yield from self.shrink(queue, boarding, deadline)
+
+    def shrink(self, queue: deque[Row], driven_out: Sequence[Row], deadline: Deadline) -> Iterator[Completion]:
+        """After a lack of memory: halve the slots, or give up on a row that does not fit alone."""
+        queue.extendleft(reversed(driven_out))
+        tried = min(self.max_batch_size, self.slots.capacity if self.slots else len(queue))
+        self.slots = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if tried == 1:
+            yield failed(queue.popleft(), "the device ran out of memory with this completion alone", deadline)
+        else:
+            self.max_batch_size = tried // 2
+
+    def make_room(self, rows: Collection[Row], at_once: int) -> Slots:
+        """Empty slots in which up to `at_once` of these rows fit: the present ones, or new ones where needed."""
+        limit = max(row.limit for row in rows)
+        columns = -(-max(len(row.prompt_ids) + row.limit for row in rows) // BLOCK) * BLOCK
+        room = self.memory_bytes * (PREFIX_SHARE - 1) // PREFIX_SHARE
+        capacity = max(1, min(self.max_batch_size, at_once, room // self.slot_bytes(columns)))
+        if self.slots is None or not self.slots.fits(capacity, columns, limit, self.max_batch_size):
+            self.slots = None  # first, so that the old and the new ones are never there together
+            self.slots = Slots(self.model, capacity, columns, limit, self.state_dtype, self.endings.is_end)
+        self.slots.clear()
+        return self.slots
+
+    def slot_bytes(self, columns: int) -> int:
+        """What one row of so many tokens occupies."""
+        return sum(tensor.nbytes for state in self.model.empty_states(1, columns, self.state_dtype) for tensor in state)
