@@ -42,7 +42,7 @@ class ContinuousBatch:
 
     Args:
         model: reads the prompts; the slots have it too.
-        slots: empty.
+        slots: whose rows, if any, are given up.
         queue: rows of one sampler that wait; it loses each row that enters.
         endings: when a row is at its end.
         flops: what a pass costs.
@@ -64,14 +64,17 @@ class ContinuousBatch:
         """The rows in flight, in the order of their slots."""
         self.boarding: list[Row] = []
         """Rows that have left the queue and have no slot yet."""
+        self.landed: list[Row] = []
+        """Rows that were yielded and still have a slot."""
         self.row_passes = 0
         """Rows in flight, summed over the passes."""
         self.prefixes = Prefixes((row.prompt_ids for row in queue), prefix_bytes)
+        self.numbers = {prompt: number for number, prompt in enumerate({row.prompt_ids: None for row in queue})}
         self.shares: dict[PromptIds, float] = {}
         """FLOPs of reading each prompt, per sample that waited for it."""
         stops = list({row.request.sampling.stop: None for row in queue})
         self.stop_class = {stop: number for number, stop in enumerate(stops)}
-        self.stop_ends = torch.stack([endings.may_complete(stop) for stop in stops]) if any(stops) else None
+        slots.prepare(self.sampling, endings.table(stops))
 
     def run(self, deadline: Deadline) -> Iterator[Completion]:
         """Serve until nothing waits or flies; at the deadline yield what flies as it is."""
@@ -86,8 +89,10 @@ class ContinuousBatch:
             ended = {place: reason for place in places if (reason := self.reason(place))}
             for place, reason in ended.items():
                 yield self.completion(place, reason, deadline)
+                self.landed.append(self.passengers[place].row)
             if ended:
                 self.drop(list(ended))
+                self.landed.clear()
 
     def admit(self, deadline: Deadline) -> list[int]:
         """Let waiting rows into free slots, reading the prompts that are new; the places that may have ended."""
@@ -109,9 +114,10 @@ class ContinuousBatch:
         return places
 
     def in_flight(self) -> list[Row]:
-        """The rows that have left the queue and were not yielded, in their order."""
+        """The rows that have left the queue and were not yielded."""
         flying = [passenger.row for passenger in self.passengers]
-        return flying + [row for row in self.boarding if row not in flying]
+        rows = {id(row): row for row in flying + self.boarding}
+        return [row for row in rows.values() if row not in self.landed]
 
     def board(self, deadline: Deadline) -> list[Row]:
         """Take the next rows off the queue: as many as have a slot and as can be read in one pass."""
@@ -153,12 +159,14 @@ class ContinuousBatch:
         new = self.slots.enter(
             prefix.states,
             sources,
+            [self.numbers[row.prompt_ids] for row in rows],
             [len(row.prompt_ids) for row in rows],
             [row.seed for row in rows],
             [row.limit for row in rows],
             [self.stop_class[row.request.sampling.stop] for row in rows],
         )
-        places = self.slots.draw(new, prefix.logits[sources], self.sampling, self.stop_ends)
+        self.slots.draw(new, prefix.logits[sources], self.sampling)
+        places = self.slots.ended_places(new)
         deadline.charge(tokens=len(rows))
         first_token_s = deadline.elapsed_s
         for row in rows:
@@ -171,7 +179,7 @@ class ContinuousBatch:
         """One token for every row in flight; the places that may have ended."""
         deadline.charge(flops=self.flops.decode(self.slots.count, self.slots.contexts()))
         self.row_passes += self.slots.count
-        places = self.slots.advance(self.sampling, self.stop_ends)
+        places = self.slots.advance(self.sampling)
         deadline.charge(tokens=self.slots.count)
         return places
 

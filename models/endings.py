@@ -35,6 +35,10 @@ class Endings:
             self.completing[stop] = torch.tensor(flags, device=self.device)
         return self.completing[stop]
 
+    def table(self, stops: Sequence[tuple[str, ...]]) -> Tensor | None:
+        """(stop classes, V) bool, `may_complete` of each; None where no class has a stop string."""
+        return torch.stack([self.may_complete(stop) for stop in stops]) if any(stops) else None
+
     def reason(self, ids: Sequence[int], stop: tuple[str, ...], limit: int) -> FinishReason | None:
         """Why a text ended with its last token, or None when it goes on."""
         if ids[-1] in self.ends or text.is_stopped(self.tokenizer, ids, stop):

@@ -35,6 +35,7 @@ def native(
     device: Device = "auto",
     max_batch_size: int = 128,
     memory_gb: float = 0.0,
+    cuda_graphs: bool = True,
     rope_scaling: RopeScaling = "auto",
     tokenizer: str = "",
 ) -> Model:
@@ -48,6 +49,7 @@ def native(
         max_batch_size: rows in flight at most.
         memory_gb: for keys, values and states, in 10^9 bytes; rows that do not fit wait. 0 takes half of the free
             memory of the machine, or nine tenths of that of the GPU.
+        cuda_graphs: on a GPU, record the decode passes so that each costs one launch.
         rope_scaling: whether a MambaInLlama's attention layers honour the `rope_scaling` of its config.json; `auto`
             goes by the form of its weights. Every other family ignores it.
         tokenizer: a folder or hub id to take the tokenizer from instead of the checkpoint.
@@ -79,6 +81,7 @@ def native(
         max_batch_size=max_batch_size,
         memory_bytes=int(memory_gb * 1e9) or free_memory_bytes(place.type),
         state_dtype=getattr(torch, state_dtype),
+        cuda_graphs=cuda_graphs and place.type == "cuda",
         facts=gather_facts(model, place, wanted),
     )
 
@@ -120,6 +123,8 @@ def gather_facts(model: "CausalLM", device: "torch.device", dtype: "torch.dtype"
 
     from harness import __version__
 
+    from .architectures.kernels import cpu
+
     return {
         "engine": "native",
         "engine_version": __version__,
@@ -128,6 +133,7 @@ def gather_facts(model: "CausalLM", device: "torch.device", dtype: "torch.dtype"
         "device": device.type,
         "device_name": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
+        "cpu_kernels": device.type == "cpu" and cpu.library() is not None,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
 

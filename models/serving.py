@@ -12,6 +12,7 @@ from harness.nouns import Completion, Facts, Prompt, Request
 from . import text
 from .architectures.causal_lm import CausalLM
 from .continuous import ContinuousBatch
+from .decode_graphs import CudaRecorder
 from .endings import Endings
 from .flops import count_native_flops
 from .rows import Row, failed, new_row, refused
@@ -37,6 +38,7 @@ class NativeModel:
         max_batch_size: rows in flight at most; halved whenever the device runs out of memory.
         memory_bytes: for keys, values and states; rows that do not fit wait.
         state_dtype: of the recurrent states.
+        cuda_graphs: record the decode passes; needs a CUDA device.
         facts: what the loader knows for the manifest; the engine's own facts are added.
     """
 
@@ -51,13 +53,16 @@ class NativeModel:
         max_batch_size: int,
         memory_bytes: int,
         state_dtype: torch.dtype,
+        cuda_graphs: bool,
         facts: Facts,
     ) -> None:
         self.name, self.model, self.tokenizer, self.context = name, model, tokenizer, context
+        self.asked_batch_size = max_batch_size
         self.max_batch_size, self.memory_bytes, self.state_dtype = max_batch_size, memory_bytes, state_dtype
         self.device = model.embedding.weight.device
         self.endings = Endings(tokenizer, ends, model.head.weight.shape[0], self.device)
         self.flops = count_native_flops(model)
+        self.cuda_graphs = cuda_graphs
         self.slots: Slots | None = None
         self.out_of_memory = 0
         self.loader_facts = facts
@@ -71,6 +76,7 @@ class NativeModel:
             "slots": self.slots.capacity if self.slots else None,
             "slot_tokens": self.slots.columns if self.slots else None,
             "state_memory_bytes": self.memory_bytes,
+            "cuda_graphs": self.cuda_graphs,
             "state_dtype": str(self.state_dtype).removeprefix("torch."),
             "out_of_memory": self.out_of_memory,
             "vocab_size": self.endings.vocab_size,
@@ -97,7 +103,9 @@ class NativeModel:
         rows = [[row for row in self.rows(requests, 0.0) if row.limit > 0] for requests in calls]
         everything = [row for call in rows for row in call]
         if everything:
-            self.make_room(everything, max(map(len, rows)))
+            slots = self.make_room(everything, max(map(len, rows)))
+            stops = list({row.request.sampling.stop: None for row in everything})
+            slots.prepare(everything[0].request.sampling, self.endings.table(stops))
 
     def generate(self, requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
         """Yield each completion when it finishes; see `harness.nouns.Model`.
@@ -150,25 +158,30 @@ class NativeModel:
     def shrink(self, queue: deque[Row], driven_out: Sequence[Row], deadline: Deadline) -> Iterator[Completion]:
         """After a lack of memory: halve the slots, or give up on a row that does not fit alone."""
         queue.extendleft(reversed(driven_out))
+        had_slots = self.slots is not None
         tried = min(self.max_batch_size, self.slots.capacity if self.slots else len(queue))
         self.slots = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if tried == 1:
-            yield failed(queue.popleft(), "the device ran out of memory with this completion alone", deadline)
+            # Where not even one slot could be had, the longest row is to blame, for which it would have been made.
+            row = queue[0] if had_slots else max(queue, key=lambda row: len(row.prompt_ids) + row.limit)
+            queue.remove(row)
+            self.max_batch_size = self.asked_batch_size  # the others may well fit together
+            yield failed(row, "the device ran out of memory with this completion alone", deadline)
         else:
             self.max_batch_size = tried // 2
 
     def make_room(self, rows: Collection[Row], at_once: int) -> Slots:
-        """Empty slots in which up to `at_once` of these rows fit: the present ones, or new ones where needed."""
+        """Slots in which up to `at_once` of these rows fit: the present ones, or new ones where needed."""
         limit = max(row.limit for row in rows)
         columns = -(-max(len(row.prompt_ids) + row.limit for row in rows) // BLOCK) * BLOCK
         room = self.memory_bytes * (PREFIX_SHARE - 1) // PREFIX_SHARE
         capacity = max(1, min(self.max_batch_size, at_once, room // self.slot_bytes(columns)))
         if self.slots is None or not self.slots.fits(capacity, columns, limit, self.max_batch_size):
             self.slots = None  # first, so that the old and the new ones are never there together
-            self.slots = Slots(self.model, capacity, columns, limit, self.state_dtype, self.endings.is_end)
-        self.slots.clear()
+            record = CudaRecorder() if self.cuda_graphs else None
+            self.slots = Slots(self.model, capacity, columns, limit, self.state_dtype, self.endings.is_end, record)
         return self.slots
 
     def slot_bytes(self, columns: int) -> int:

@@ -14,6 +14,7 @@ from harness.nouns import Sampling
 
 from .architectures.causal_lm import CausalLM
 from .architectures.passes import LayerState
+from .decode_graphs import WARM_UP_PASSES, DecodeGraphs, Record
 from .sampling import draw, uniforms
 
 
@@ -27,10 +28,18 @@ class Slots:
         limit: generated tokens per row.
         state_dtype: of the recurrent states.
         is_end: (V,) bool, the tokens that end a text.
+        record: how passes are recorded, see `decode_graphs`; None runs every pass as it is.
     """
 
     def __init__(
-        self, model: CausalLM, capacity: int, columns: int, limit: int, state_dtype: torch.dtype, is_end: Tensor
+        self,
+        model: CausalLM,
+        capacity: int,
+        columns: int,
+        limit: int,
+        state_dtype: torch.dtype,
+        is_end: Tensor,
+        record: Record | None = None,
     ) -> None:
         device = is_end.device
         self.model, self.capacity, self.columns, self.limit = model, capacity, columns, limit
@@ -43,8 +52,9 @@ class Slots:
         self.limits = torch.zeros_like(self.tokens)
         self.stop_class = torch.zeros_like(self.tokens)
         self.logprobs = torch.zeros(capacity, dtype=torch.float64, device=device)
-        self.variates = torch.zeros(capacity, limit, dtype=torch.float64, device=device)
-        self.written = torch.zeros(capacity, limit, dtype=torch.int64, device=device)
+        steps = max(limit, WARM_UP_PASSES + 1)
+        self.variates = torch.zeros(capacity, steps, dtype=torch.float64, device=device)
+        self.written = torch.zeros(capacity, steps, dtype=torch.int64, device=device)
         self.rows = torch.arange(capacity, device=device)
         self.ended = torch.zeros(capacity, dtype=torch.bool, device=device)
         self.count = 0
@@ -52,21 +62,44 @@ class Slots:
         """Decode passes so far."""
         self.offsets: list[int] = []
         """For each row in flight, its position less `passes`: the same for all its life."""
+        self.prompts: list[int] = []
+        """For each row in flight, the number of its prompt."""
+        self.leaders = torch.zeros_like(self.tokens)
+        """The first slot in flight that has the same prompt, and in `shared` the length of that prompt."""
+        self.shared = torch.zeros_like(self.tokens)
+        self.stop_ends: Tensor | None = None
+        """(stop classes, V) bool, whether a token may complete a stop string; None where there are none."""
+        self.graphs = DecodeGraphs(self, record) if record else None
 
     def fits(self, capacity: int, columns: int, limit: int, most: int) -> bool:
         """Whether there is room for `capacity` rows of such a size, and not for more than `most`."""
         return capacity <= self.capacity <= most and self.columns >= columns and self.limit >= limit
 
-    def clear(self) -> None:
-        """Make every slot free."""
+    def prepare(self, sampling: Sampling, stop_ends: Tensor | None) -> None:
+        """Make every slot free and get ready for rows of one sampler with these stop conditions."""
         self.count = 0
         self.offsets.clear()
+        self.prompts.clear()
+        if stop_ends is not None and self.stop_ends is not None and stop_ends.shape == self.stop_ends.shape:
+            self.stop_ends.copy_(stop_ends)
+        elif stop_ends is not None or self.stop_ends is not None:
+            self.stop_ends = stop_ends
+            self.graphs = DecodeGraphs(self, self.graphs.record) if self.graphs else None
+        if self.graphs:
+            self.graphs.prepare(sampling)
+
+    @torch.inference_mode()
+    def restart(self, first: int) -> None:
+        """Set the slots from `first` on back to the start of an empty text."""
+        self.positions[first:] = 0
+        self.steps[first:] = 0
 
     @torch.inference_mode()
     def enter(
         self,
         states: Sequence[LayerState],
         sources: Sequence[int],
+        prompts: Sequence[int],
         lengths: Sequence[int],
         seeds: Sequence[int],
         limits: Sequence[int],
@@ -77,10 +110,11 @@ class Slots:
         Args:
             states: of the prompts, as `CausalLM.prefill` gives them.
             sources: which prompt each row has.
+            prompts: a number for each row's prompt, equal where the prompts are.
             lengths: prompt lengths in tokens.
             seeds: of the rows' random streams.
             limits: tokens that each may generate.
-            stop_class: which row of `stop_ends` in `draw` is each row's.
+            stop_class: which row of `stop_ends` is each row's.
 
         Returns:
             The slots they have; their first tokens are still to be drawn.
@@ -90,49 +124,56 @@ class Slots:
         for buffers, state in zip(self.states, states, strict=True):
             for buffer, tensor in zip(buffers, state, strict=True):
                 buffer[new, :, : tensor.shape[2]] = tensor[numbers[0]]
-                # Attention reads the columns behind a row's end with weight 0, which does not hide what is not finite.
-                buffer[new, :, tensor.shape[2] :] = 0
         self.positions[new], self.limits[new], self.stop_class[new] = numbers[1], numbers[3], numbers[4]
         self.steps[new] = 0
         self.logprobs[new] = 0
-        self.variates[new] = uniforms(numbers[2][:, None], torch.arange(self.limit, device=self.rows.device))
+        self.variates[new] = uniforms(
+            numbers[2][:, None], torch.arange(self.variates.shape[1], device=self.rows.device)
+        )
         self.offsets += [length - self.passes for length in lengths]
+        self.prompts += prompts
+        self.shared[new] = numbers[1]
         self.count = new.stop
+        self.follow()
+        self.restart(self.count)
         return new
+
+    def follow(self) -> None:
+        """Name the leader of every row in flight."""
+        first: dict[int, int] = {}
+        leaders = [first.setdefault(prompt, place) for place, prompt in enumerate(self.prompts)]
+        self.leaders[: self.count] = torch.tensor(leaders, dtype=torch.int64, device=self.rows.device)
 
     def contexts(self) -> int:
         """Context lengths of the next pass, its own token included, summed over the rows."""
         return sum(self.offsets) + self.count * (self.passes + 1)
 
     @torch.inference_mode()
-    def advance(self, sampling: Sampling, stop_ends: Tensor | None) -> list[int]:
+    def advance(self, sampling: Sampling) -> list[int]:
         """Give every row its next token; the places of the rows that may have ended with it."""
-        here = slice(0, self.count)
-        longest = max(self.offsets)
+        if self.graphs:
+            self.graphs.replay(self.count, sampling)
+        else:
+            self.take_pass(self.count, sampling)
+        self.passes += 1
+        return self.ended_places(slice(0, self.count))
+
+    def take_pass(self, rows: int, sampling: Sampling) -> None:
+        """Feed the last tokens of the first `rows` slots and draw their next ones; touches nothing but tensors."""
+        here = slice(0, rows)
+        states = [tuple(buffer[here] for buffer in buffers) for buffers in self.states]
+        furthest, nearest = max(self.offsets, default=0), min(self.offsets, default=0)
+        columns = furthest + self.passes + 1
+        sharing = self.leaders[here], self.shared[here]
         logits = self.model.step(
-            self.tokens[here],
-            self.positions[here],
-            [tuple(buffer[here] for buffer in buffers) for buffers in self.states],
-            longest + self.passes + 1,
-            ragged=min(self.offsets) != longest,
+            self.tokens[here], self.positions[here], states, columns, ragged=furthest > nearest, sharing=sharing
         )
         self.positions[here] += 1
-        self.passes += 1
-        return self.draw(here, logits, sampling, stop_ends)
+        self.draw(here, logits, sampling)
 
     @torch.inference_mode()
-    def draw(self, here: slice, logits: Tensor, sampling: Sampling, stop_ends: Tensor | None) -> list[int]:
-        """Draw one token for every row of a stretch of slots.
-
-        Args:
-            here: n slots.
-            logits: (n, V).
-            sampling: its temperature, top_k and top_p hold for all rows.
-            stop_ends: (stop classes, V) bool, whether a token may complete a stop string; None where there are none.
-
-        Returns:
-            The places of the rows that may have ended: at an end token, at their limit, or perhaps at a stop string.
-        """
+    def draw(self, here: slice, logits: Tensor, sampling: Sampling) -> None:
+        """Draw one token for every row of a stretch of n slots from logits (n, V)."""
         rows, steps = self.rows[here], self.steps[here]
         tokens, logprobs = draw(logits, sampling, self.variates[rows, steps])
         self.written[rows, steps] = tokens
@@ -140,9 +181,13 @@ class Slots:
         self.logprobs[here] += logprobs
         steps += 1
         ended = self.is_end[tokens] | (steps >= self.limits[here])
-        if stop_ends is not None:
-            ended |= stop_ends[self.stop_class[here], tokens]
-        places: list[int] = ended.nonzero().flatten().tolist()
+        if self.stop_ends is not None:
+            ended |= self.stop_ends[self.stop_class[here], tokens]
+        self.ended[here] = ended
+
+    def ended_places(self, here: slice) -> list[int]:
+        """The rows of a stretch that may have ended: at an end token, at their limit, or perhaps at a stop string."""
+        places: list[int] = self.ended[here].nonzero().flatten().tolist()
         return [here.start + place for place in places]
 
     @torch.inference_mode()
@@ -155,9 +200,11 @@ class Slots:
         if moves:
             self.move(moves)
         for source, target in moves:
-            self.offsets[target] = self.offsets[source]
-        del self.offsets[left:]
+            self.offsets[target], self.prompts[target] = self.offsets[source], self.prompts[source]
+        del self.offsets[left:], self.prompts[left:]
         self.count = left
+        self.follow()
+        self.restart(left)
         return moves
 
     def move(self, moves: Sequence[tuple[int, int]]) -> None:
@@ -168,7 +215,17 @@ class Slots:
             for buffer in buffers:
                 filled = buffer[:, :, :used] if grows else buffer
                 filled[targets] = filled[sources]
-        for name in ("tokens", "positions", "steps", "limits", "stop_class", "logprobs", "variates", "written"):
+        for name in (
+            "tokens",
+            "positions",
+            "steps",
+            "limits",
+            "stop_class",
+            "shared",
+            "logprobs",
+            "variates",
+            "written",
+        ):
             tensor = getattr(self, name)
             tensor[targets] = tensor[sources]
 

@@ -1,7 +1,6 @@
 """The tokenizer of a checkpoint, its base model's where it ships none, and the tokens that end a text."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from harness.errors import UserError
@@ -27,7 +26,7 @@ def load_tokenizer(checkpoint: Checkpoint, *, source: str = "", trust_remote_cod
     place = source or (checkpoint.source if has_tokenizer(checkpoint) else base_model(checkpoint))
     try:
         return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, TypeError, ImportError) as error:
+    except Exception as error:  # the libraries behind it let errors of every type through for damaged files
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
         raise UserError(
             f"no tokenizer can be loaded for '{checkpoint.name}' from '{place}' ({reason.rstrip('.')}); put the "
@@ -54,9 +53,9 @@ def base_model(checkpoint: Checkpoint) -> str:
 def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> frozenset[int]:
     """Every token id that ends a completion: generation_config.json's, config.json's, the tokenizer's, Llama 3's."""
     ids: set[int] = set()
-    for value in (generation_config(checkpoint).get("eos_token_id"), checkpoint.config.get("eos_token_id")):
-        ids.update(as_list(value))
-    ids.update(as_list(tokenizer.eos_token_id))
+    for value in (generation_config(checkpoint), checkpoint.config):
+        ids.update(as_list(checkpoint.name, value.get("eos_token_id")))
+    ids.update(as_list(checkpoint.name, tokenizer.eos_token_id))
     vocabulary = tokenizer.get_vocab()
     ids.update(vocabulary[token] for token in LLAMA3_ENDS if token in vocabulary)
     return frozenset(ids)
@@ -76,11 +75,14 @@ def generation_config(checkpoint: Checkpoint) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def as_list(value: int | Iterable[int] | None) -> list[int]:
-    """One token id, several, or none, as files spell them."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else list(value)
+def as_list(name: str, value: Any) -> list[int]:
+    """One token id, several, or none, as files spell them. Raises UserError for anything else."""
+    ids = value if isinstance(value, list) else [value] if value is not None else []
+    if any(type(token) is not int for token in ids):
+        raise UserError(
+            f"the eos_token_id of '{name}' is {value!r}, not a token id or a list of them; download it again"
+        )
+    return ids
 
 
 def byte_tokenizer() -> Any:

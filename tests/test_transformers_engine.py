@@ -1,25 +1,22 @@
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from engine_checks import CHAT, GREEDY, PROMPTS, SAMPLED, ask, by_key, run, texts, warped
 from safetensors.torch import load_file, save_file
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from harness.budgets import Budget, Deadline
 from harness.errors import UserError
 from harness.models import flight, kv_buffer
+from harness.models.sampling import draw
 from harness.models.stepwise import StepwiseModel
 from harness.models.text import encode, plain, render
 from harness.models.transformers_ import transformers
-from harness.nouns import Completion, Message, Request, Sampling
-
-SAMPLED = Sampling(temperature=1.0, max_tokens=24, seed=5)
-GREEDY = Sampling(temperature=0, max_tokens=24)
-PROMPTS = ["Add 2 and 3.", "What?", "A somewhat longer question, with words."]
+from harness.nouns import Request, Sampling
 
 
 @pytest.fixture(scope="session")
@@ -42,31 +39,6 @@ def load(folder: str, **options: Any) -> StepwiseModel:
     loaded = transformers(folder, device="cpu", **options)
     assert isinstance(loaded, StepwiseModel)
     return loaded
-
-
-def ask(prompts: Sequence[Any], samples: int = 1, sampling: Sampling = SAMPLED) -> list[Request]:
-    return [
-        Request(f"p{number}", sample, prompt, sampling)
-        for number, prompt in enumerate(prompts)
-        for sample in range(samples)
-    ]
-
-
-def run(engine: StepwiseModel, requests: Sequence[Request], deadline: Deadline | None = None) -> list[Completion]:
-    return list(engine.generate(requests, deadline or Deadline(None, lambda: 0.0)))
-
-
-def by_key(completions: Sequence[Completion]) -> dict[tuple[str, int], Completion]:
-    found = {(completion.problem_id, completion.sample_index): completion for completion in completions}
-    assert len(found) == len(completions)
-    return found
-
-
-def texts(completions: Sequence[Completion]) -> dict[tuple[str, int], tuple[Any, ...]]:
-    return {
-        key: (found.text, found.completion_tokens, found.finish_reason, found.seed)
-        for key, found in by_key(completions).items()
-    }
 
 
 class Watched:
@@ -160,22 +132,18 @@ def test_the_logprob_is_that_of_a_full_forward_pass(
 ) -> None:
     drawn: list[torch.Tensor] = []
 
-    def draw(*arguments: Any) -> Any:
-        tokens, logprobs = inner(*arguments)
+    def watched(*arguments: Any) -> Any:
+        tokens, logprobs = draw(*arguments)
         drawn.append(tokens)
         return tokens, logprobs
 
-    inner = flight.draw
-    monkeypatch.setattr(flight, "draw", draw)
+    monkeypatch.setattr(flight, "draw", watched)
     for found, prompt in zip(run(any_engine, ask(PROMPTS[:1], 1, sampling)), PROMPTS, strict=False):
         tokens = torch.cat(drawn)
         ids = torch.tensor([[*any_engine.tokenizer(prompt)["input_ids"], *tokens.tolist()]])
         with torch.inference_mode():
             logits = any_engine.model(input_ids=ids).logits[0, -len(tokens) - 1 : -1].float()
-        logits = TemperatureLogitsWarper(sampling.temperature)(ids, logits)
-        if sampling.top_k:
-            logits = TopPLogitsWarper(sampling.top_p)(ids, TopKLogitsWarper(sampling.top_k)(ids, logits))
-        expected = logits.log_softmax(-1)[torch.arange(len(tokens)), tokens].sum()
+        expected = warped(logits, sampling)[torch.arange(len(tokens)), tokens].sum()
         assert found.logprob == pytest.approx(float(expected), abs=1e-3)
 
 
@@ -370,9 +338,6 @@ def test_a_row_that_never_fits_is_an_error_row(engine: StepwiseModel, monkeypatc
 
 
 # Prompts
-
-
-CHAT = (Message("system", "Be brief."), Message("user", "1+1?"), Message("assistant", "2"), Message("user", "2+2?"))
 
 
 def test_messages_without_a_template_read_as_paragraphs() -> None:

@@ -44,8 +44,8 @@ class Attention(nn.Module):
         """(b, width) to (b, width); the new keys and values are written into the state."""
         projected, (keys, values) = self.in_proj(u), state
         y = None
-        if not keys.is_cuda and step.rotation is not None:
-            y = cpu.attention_step(projected, step.rotation, keys, values, step.positions, self.n_heads)
+        if not keys.is_cuda:
+            y = cpu.attention_step(projected, step.rotation, keys, values, step.positions, step.sharing, self.n_heads)
         if y is None:
             y = self.attend(projected, keys, values, step)
         out: Tensor = self.out_proj(y)
@@ -65,6 +65,9 @@ class Attention(nn.Module):
         # The query heads of a group stand side by side as if they were tokens, so that their keys are read once.
         grouped = queries.unflatten(1, (self.n_kv_heads, -1))
         keys, values = keys[:, :, : step.columns], values[:, :, : step.columns]
+        if step.visible is not None:
+            # Columns that a row has not written may hold anything, and not even a weight of 0 hides a NaN.
+            keys, values = (tensor.where(step.visible.mT, 0) for tensor in (keys, values))
         return scaled_dot_product_attention(grouped, keys, values, attn_mask=step.visible).flatten(1)
 
     def empty_state(self, slots: int, columns: int, state_dtype: torch.dtype) -> LayerState:

@@ -36,7 +36,8 @@ class SequentialBlock(nn.Module):
     def step(self, h: Tensor, state: LayerState, step: Step) -> Tensor:
         """(b, width) to (b, width)."""
         h = h + self.mixer.step(self.mixer_norm(h), state, step)
-        return h + self.mlp.step(self.mlp_norm(h))
+        h = h + self.mlp(self.mlp_norm(h))
+        return h
 
 
 class ParallelBlock(nn.Module):
@@ -55,7 +56,8 @@ class ParallelBlock(nn.Module):
     def step(self, h: Tensor, state: LayerState, step: Step) -> Tensor:
         """(b, width) to (b, width)."""
         normed = self.norm(h)
-        return h + self.mixer.step(normed, state, step) + self.mlp.step(normed)
+        h = h + self.mixer.step(normed, state, step) + self.mlp(normed)
+        return h
 
 
 class MixerBlock(nn.Module):

@@ -61,7 +61,13 @@ class CausalLM(nn.Module):
         return h, states
 
     def step(
-        self, token_ids: Tensor, positions: Tensor, states: list[LayerState], columns: int, ragged: bool
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        states: list[LayerState],
+        columns: int,
+        ragged: bool,
+        sharing: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Logits (b, V) after one more token of every row.
 
@@ -71,13 +77,16 @@ class CausalLM(nn.Module):
             states: buffers of b rows, updated in place; attention's have more columns than any position.
             columns: the largest position and one.
             ragged: whether positions differ.
+            sharing: rows that begin alike, see `Step`; it changes where memory is read and nothing else.
         """
         rotation = None if self.rotary is None else self.rotary(positions[:, None])
         rows = torch.arange(len(token_ids), device=token_ids.device)
         visible = None
         if ragged and not token_ids.is_cuda:  # the GPU's kernel goes by the positions
             visible = (torch.arange(columns, device=token_ids.device) <= positions[:, None])[:, None, None]
-        step = Step(rotation, rows, positions, columns, visible)
+        if sharing is None:
+            sharing = rows, torch.zeros_like(rows)
+        step = Step(rotation, rows, positions, columns, visible, sharing)
         h = self.embedding(token_ids)
         for block, state in zip(self.blocks, states, strict=True):
             h = cast(Block, block).step(h, state, step)

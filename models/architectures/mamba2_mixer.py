@@ -71,14 +71,13 @@ class Mamba2Mixer(nn.Module):
         z, columns, delta = self.project(u)
         x, B, C = self.split(self.conv1d.step(window, columns))
         y = ssd_step(recurrent, x, delta * self.rate, B, C, self.D, delta).flatten(1)
-        out: Tensor = self.out_proj(self.norm.step(y, z))
+        out: Tensor = self.out_proj(self.norm(y, z))
         return out
 
     def prepare(self) -> None:
         """Take the constants of `step` from the weights."""
         self.conv1d.prepare()
         self.rate = -self.A_log.detach().float().exp()
-        self.norm.prepare()
 
     def empty_state(self, slots: int, columns: int, state_dtype: torch.dtype) -> LayerState:
         """The window in the model's dtype and the state in its own."""

@@ -16,14 +16,8 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., width)."""
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(silu(gate) * up)
-        return out
-
-    def step(self, x: Tensor) -> Tensor:
-        """The same for one token of every row, (b, width)."""
         gate_up = self.gate_up_proj(x)
-        gated = None if x.is_cuda else cpu.gate(gate_up)
+        gated = cpu.gate(gate_up) if cpu.is_wanted(x) else None
         if gated is None:
             gate, up = gate_up.chunk(2, dim=-1)
             gated = silu(gate) * up
@@ -43,7 +37,3 @@ class GeluMLP(nn.Module):
         """(..., width) to (..., width)."""
         out: Tensor = self.fc2(gelu(self.fc1(x), approximate="tanh"))
         return out
-
-    def step(self, x: Tensor) -> Tensor:
-        """The same for one token of every row, (b, width)."""
-        return self(x)  # type: ignore[no-any-return]

@@ -17,14 +17,16 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., width)."""
+        fused = cpu.rms_norm(x, self.weight, self.eps) if cpu.is_wanted(x) else None
+        if fused is not None:
+            return fused
+        if x.dtype != self.weight.dtype:  # a float32 residual stream in front of weights of another type
+            return rms_norm(x, self.weight.shape, None, self.eps).to(self.weight.dtype) * self.weight
         return rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class GatedRMSNorm(nn.Module):
     """Mamba-2's norm: the gate first, then an RMS norm over each of `groups` equal stretches of channels."""
-
-    scale: Tensor
-    """(width,) float32, the weight as `step` reads it."""
 
     def __init__(self, width: int, groups: int, eps: float) -> None:
         super().__init__()
@@ -34,14 +36,8 @@ class GatedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """RMSNorm(x * silu(gate)) * weight; x and gate (..., width), float32 inside, the gate's dtype outside."""
+        fused = cpu.gated_norm(x, gate, self.weight, self.groups, self.eps) if cpu.is_wanted(x) else None
+        if fused is not None:
+            return fused
         gated = (x.float() * silu(gate.float())).unflatten(-1, (self.groups, -1))
         return (rms_norm(gated, gated.shape[-1:], None, self.eps).flatten(-2) * self.weight).to(gate.dtype)
-
-    def prepare(self) -> None:
-        """Take the weight as `step` needs it."""
-        self.scale = self.weight.detach().float()
-
-    def step(self, x: Tensor, gate: Tensor) -> Tensor:
-        """The same for one token of every row, x and gate (b, width)."""
-        fused = None if x.is_cuda else cpu.gated_norm(x, gate, self.scale, self.groups, self.eps)
-        return self(x, gate) if fused is None else fused

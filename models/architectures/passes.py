@@ -36,3 +36,5 @@ class Step:
     """The largest position and one."""
     visible: Tensor | None
     """(b, 1, 1, columns) bool: columns up to a row's own position; None where all positions are equal."""
+    sharing: tuple[Tensor, Tensor]
+    """For each row, (b,) int64 both: another row that begins with the same tokens, and how many they are at least."""

@@ -25,14 +25,20 @@ COMPILE_TIMEOUT_S = 120.0
 
 POINTER, INTEGER, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 SIGNATURES = {
-    "attention_step": [POINTER] * 7 + [INTEGER] * 7 + [REAL],
+    "attention_step": [POINTER] * 9 + [INTEGER] * 7 + [REAL],
     "ssd_step": [POINTER] * 4 + [INTEGER] * 3 + [POINTER] * 4 + [INTEGER] * 5,
     "selective_step": [POINTER] * 7 + [INTEGER] * 4,
     "conv_step": [POINTER, POINTER, INTEGER, POINTER, POINTER, POINTER] + [INTEGER] * 3,
     "gate": [POINTER, POINTER, INTEGER, INTEGER],
+    "rms_norm": [POINTER] * 3 + [INTEGER, INTEGER, REAL],
     "gated_norm": [POINTER, POINTER, INTEGER, POINTER, POINTER, INTEGER, INTEGER, INTEGER, REAL],
 }
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def is_wanted(x: Tensor) -> bool:
+    """Whether the kernels may be tried: on a CPU, where nothing is differentiated."""
+    return not (x.is_cuda or torch.is_grad_enabled())
 
 
 def kernel(name: str, dtype: torch.dtype) -> Any:
@@ -101,7 +107,13 @@ def cache_folder() -> Path:
 
 
 def attention_step(
-    projected: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, positions: Tensor, n_heads: int
+    projected: Tensor,
+    rotation: tuple[Tensor, Tensor] | None,
+    keys: Tensor,
+    values: Tensor,
+    positions: Tensor,
+    sharing: tuple[Tensor, Tensor],
+    n_heads: int,
 ) -> Tensor | None:
     """One token of attention for every row, written into the cache; None where there is no kernel for it.
 
@@ -111,6 +123,7 @@ def attention_step(
         keys: (b, n_kv, columns, head_dim), a view of whole columns of contiguous slots.
         values: the same.
         positions: (b,) the new column of each row.
+        sharing: for each row another that has the same first columns, and how many; both (b,).
         n_heads: query heads.
 
     Returns:
@@ -118,14 +131,15 @@ def attention_step(
     """
     run_kernel = kernel("attention_step", keys.dtype)
     rows, n_kv, _, head_dim = keys.shape
-    if run_kernel is None or head_dim > 256 or not projected.is_contiguous() or keys.stride() != values.stride():
+    if run_kernel is None or rotation is None or head_dim > 256 or head_dim % 16 or not projected.is_contiguous():
         return None
     cosines, sines = (table.contiguous() for table in rotation)
+    leaders, shared = sharing
     y = projected.new_empty(rows, n_heads * head_dim)
     run_kernel(
         projected.data_ptr(), cosines.data_ptr(), sines.data_ptr(), keys.data_ptr(), values.data_ptr(),
-        positions.data_ptr(), y.data_ptr(), rows, n_heads, n_kv, head_dim, cosines.shape[-1], keys.stride(0),
-        keys.stride(1), head_dim**-0.5,
+        positions.data_ptr(), leaders.data_ptr(), shared.data_ptr(), y.data_ptr(), rows, n_heads, n_kv, head_dim,
+        cosines.shape[-1], keys.stride(0), keys.stride(1), head_dim**-0.5,
     )  # fmt: skip
     return y
 
@@ -177,24 +191,35 @@ def conv_step(window: Tensor, x: Tensor, taps: Tensor, bias: Tensor, is_silu: bo
 
 
 def gate(gate_up: Tensor) -> Tensor | None:
-    """silu(gate) * up of contiguous rows (b, 2 * inner), [gate | up]; None where there is no kernel for it."""
+    """silu(gate) * up of rows (..., 2 * inner), [gate | up]; None where there is no kernel for it."""
     run_kernel = kernel("gate", gate_up.dtype)
-    if run_kernel is None or gate_up.ndim != 2 or not gate_up.is_contiguous():
+    if run_kernel is None or not gate_up.is_contiguous():
         return None
-    rows, width = gate_up.shape
-    y = gate_up.new_empty(rows, width // 2)
-    run_kernel(gate_up.data_ptr(), y.data_ptr(), rows, width // 2)
+    *rows, width = gate_up.shape
+    y = gate_up.new_empty(*rows, width // 2)
+    run_kernel(gate_up.data_ptr(), y.data_ptr(), gate_up.numel() // width, width // 2)
+    return y
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
+    """X / sqrt(mean(x^2) + eps) * weight over rows (..., width); None where there is no kernel for it."""
+    run_kernel = kernel("rms_norm", x.dtype)
+    if run_kernel is None or x.dtype != weight.dtype or not x.is_contiguous():
+        return None
+    y, width = torch.empty_like(x), x.shape[-1]
+    run_kernel(x.data_ptr(), weight.data_ptr(), y.data_ptr(), x.numel() // width, width, eps)
     return y
 
 
 def gated_norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float) -> Tensor | None:
     """`GatedRMSNorm` of float32 rows y (b, width) by gates z of any dtype; None where there is no kernel for it."""
     run_kernel = kernel("gated_norm", z.dtype)
-    if run_kernel is None or y.dtype != torch.float32 or weight.dtype != torch.float32 or not y.is_contiguous():
+    if run_kernel is None or y.ndim != 2 or y.dtype != torch.float32 or not y.is_contiguous():
         return None
     rows, width = y.shape
     out = z.new_empty(rows, width)
-    run_kernel(y.data_ptr(), z.data_ptr(), z.stride(0), weight.data_ptr(), out.data_ptr(), rows, groups, width, eps)
+    scale = weight.float()
+    run_kernel(y.data_ptr(), z.data_ptr(), z.stride(0), scale.data_ptr(), out.data_ptr(), rows, groups, width, eps)
     return out
 
 

@@ -2,52 +2,98 @@
 
 /* Softmax attention of one token per row, in blocks of columns with a running maximum (FlashAttention's recurrence).
  *
- * One row and key-value head: `group` queries (group, width) in float32 against `length` columns of keys and values.
+ * One row and key-value head: `group` queries (group, width) in float32, channels in the order of PLACE, against `length`
+ * columns of keys and values, the first `shared` of which are read from where another row has the same ones. Eight
+ * columns are scored at once; width is a multiple of 16.
  */
 static inline __attribute__((always_inline)) void NAME(attend)(
-    const float *query, const T *keys, const T *values, T *out, i64 length, int group, int width, float scale)
+    const float *query, const T *own_keys, const T *own_values, const T *shared_keys, const T *shared_values, T *out,
+    i64 shared, i64 length, int group, int width, float scale)
 {
-    float sums[MAX_GROUP * MAX_WIDTH], scores[MAX_GROUP][BLOCK], row[MAX_WIDTH];
-    float highest[MAX_GROUP], total[MAX_GROUP];
-    memset(sums, 0, sizeof(float) * group * width);
+    float sums[MAX_GROUP][MAX_WIDTH], weights[MAX_GROUP][BLOCK], highest[MAX_GROUP], total[MAX_GROUP];
+    memset(sums, 0, sizeof(sums));
     for (int r = 0; r < group; r++) highest[r] = -__builtin_inff(), total[r] = 0;
-    for (i64 start = 0; start < length; start += BLOCK) {
-        int count = length - start < BLOCK ? (int)(length - start) : BLOCK;
-        for (int j = 0; j < count; j++) {
-            const T *key = keys + (start + j) * width;
-            for (int d = 0; d < width; d++) row[d] = LOAD(key[d]);
-            for (int r = 0; r < group; r++) {
-                float dot = 0;
-                for (int d = 0; d < width; d++) dot += query[r * width + d] * row[d];
-                scores[r][j] = dot * scale;
+    int count;
+    for (i64 start = 0; start < length; start += count) {
+        i64 end = start < shared ? shared : length;
+        const T *keys = start < shared ? shared_keys : own_keys, *values = start < shared ? shared_values : own_values;
+        count = end - start < BLOCK ? (int)(end - start) : BLOCK;
+        for (int j = 0; j < count; j += 8) {
+            fetch(values + (start + j) * width, 8 * width * sizeof(T));
+            lanes products[MAX_GROUP][8];
+            for (int i = 0; i < 8; i++) {
+                /* Past the last column the last one is scored again; what comes of it is not used. */
+                i64 column = start + (j + i < count ? j + i : count - 1);
+                for (int r = 0; r < group; r++) products[r][i] = splat(0);
+                for (int d = 0; d < width; d += 16) {
+                    lanes low, high;
+                    LOAD16(keys + column * width + d, &low, &high);
+                    for (int r = 0; r < group; r++) {
+                        const float *q = query + r * width + d;
+                        products[r][i] += low * *(const lanes *)q + high * *(const lanes *)(q + 8);
+                    }
+                }
             }
+            for (int r = 0; r < group; r++) *(lanes *)(weights[r] + j) = sum_each(products[r]) * splat(scale);
         }
         for (int r = 0; r < group; r++) {
             float peak = highest[r], sum = 0;
-            for (int j = 0; j < count; j++) peak = scores[r][j] > peak ? scores[r][j] : peak;
+            for (int j = 0; j < count; j++) peak = weights[r][j] > peak ? weights[r][j] : peak;
             for (int j = 0; j < count; j++) {
-                scores[r][j] = exp_f32(scores[r][j] - peak);
-                sum += scores[r][j];
+                weights[r][j] = exp_f32(weights[r][j] - peak);
+                sum += weights[r][j];
             }
             float kept = exp_f32(highest[r] - peak);
             total[r] = total[r] * kept + sum;
             highest[r] = peak;
-            for (int d = 0; d < width; d++) sums[r * width + d] *= kept;
+            for (int d = 0; d < width; d++) sums[r][d] *= kept;
         }
-        for (int j = 0; j < count; j++) {
-            const T *value = values + (start + j) * width;
-            for (int d = 0; d < width; d++) row[d] = LOAD(value[d]);
-            for (int r = 0; r < group; r++) {
-                float weight = scores[r][j];
-                for (int d = 0; d < width; d++) sums[r * width + d] += weight * row[d];
+        for (int first = 0; first < width; first += 32) {
+            int parts = width - first < 32 ? 2 : 4;
+            lanes sum[MAX_GROUP][4];
+            for (int r = 0; r < group; r++)
+                for (int d = 0; d < parts; d++) sum[r][d] = *(lanes *)(sums[r] + first + 8 * d);
+            for (int j = 0; j < count; j++) {
+                if (first == 0) fetch(own_keys + (start + count + j) * width, width * sizeof(T));
+                for (int d = 0; d < parts; d += 2) {
+                    lanes low, high;
+                    LOAD16(values + (start + j) * width + first + 8 * d, &low, &high);
+                    for (int r = 0; r < group; r++) {
+                        sum[r][d] += splat(weights[r][j]) * low;
+                        sum[r][d + 1] += splat(weights[r][j]) * high;
+                    }
+                }
             }
+            for (int r = 0; r < group; r++)
+                for (int d = 0; d < parts; d++) *(lanes *)(sums[r] + first + 8 * d) = sum[r][d];
         }
     }
     for (int r = 0; r < group; r++) {
         float scaled = 1.0f / total[r];
-        for (int d = 0; d < width; d++) out[r * width + d] = STORE(sums[r * width + d] * scaled);
+        for (int d = 0; d < width; d++) out[r * width + d] = STORE(sums[r][PLACE(d)] * scaled);
     }
 }
+
+#define ATTEND(group, width) \
+    NAME(attend)(query, keys, values, shared_keys, shared_values, out, shared, length, group, width, scale)
+
+/* The same with the commonest sizes known to the compiler, which then keeps the sums in registers. */
+static void NAME(attend_group)(
+    const float *query, const T *keys, const T *values, const T *shared_keys, const T *shared_values, T *out, i64 shared,
+    i64 length, int group, int width, float scale)
+{
+    switch (width * 8 + group) {
+    case 32 * 8 + 1: ATTEND(1, 32); break;
+    case 32 * 8 + 2: ATTEND(2, 32); break;
+    case 32 * 8 + 4: ATTEND(4, 32); break;
+    case 64 * 8 + 4: ATTEND(4, 64); break;
+    case 128 * 8 + 3: ATTEND(3, 128); break;
+    case 128 * 8 + 4: ATTEND(4, 128); break;
+    default: ATTEND(group, width);
+    }
+}
+
+#undef ATTEND
 
 /* Rotate the first 2 * half channels of a head, channel i with i + half. */
 static inline void NAME(rotate)(const T *head, const float *cosines, const float *sines, float *out, int width, int half)
@@ -62,10 +108,11 @@ static inline void NAME(rotate)(const T *head, const float *cosines, const float
 
 /* projected (rows, (heads + 2 kv_heads) width) holds [q | k | v]; cosines and sines (rows, half); the new key and value
  * go to column positions[b] of slot b; out (rows, heads * width). Slots and heads of the caches are `slot_stride` and
- * `head_stride` elements apart. */
+ * `head_stride` elements apart. The first shared[b] columns of slot b are those of slot leaders[b] too, and are read from
+ * there, so that the prompt of many samples stays in the processor's cache. */
 void NAME(attention_step)(
-    const T *projected, const float *cosines, const float *sines, T *keys, T *values, const i64 *positions, T *out,
-    i64 rows, i64 heads, i64 kv_heads, i64 width, i64 half, i64 slot_stride, i64 head_stride, float scale)
+    const T *projected, const float *cosines, const float *sines, T *keys, T *values, const i64 *positions,
+    const i64 *leaders, const i64 *shared, T *out, i64 rows, i64 heads, i64 kv_heads, i64 width, i64 half, i64 slot_stride, i64 head_stride, float scale)
 {
     i64 all = (heads + 2 * kv_heads) * width, group = heads / kv_heads;
 #pragma omp parallel for if (rows * heads * width * positions[0] > SMALL)
@@ -74,6 +121,8 @@ void NAME(attention_step)(
         const T *source = projected + b * all;
         const float *cosine = cosines + b * half, *sine = sines + b * half;
         T *key = keys + b * slot_stride + g * head_stride, *value = values + b * slot_stride + g * head_stride;
+        const T *shared_key = keys + leaders[b] * slot_stride + g * head_stride;
+        const T *shared_value = values + leaders[b] * slot_stride + g * head_stride;
         float query[MAX_GROUP * MAX_WIDTH], turned[MAX_WIDTH];
         NAME(rotate)(source + (heads + g) * width, cosine, sine, turned, width, half);
         for (i64 d = 0; d < width; d++) key[column * width + d] = STORE(turned[d]);
@@ -81,15 +130,13 @@ void NAME(attention_step)(
         for (i64 first = 0; first < group; first += MAX_GROUP) {
             int count = group - first < MAX_GROUP ? (int)(group - first) : MAX_GROUP;
             i64 head = g * group + first;
-            for (int r = 0; r < count; r++)
-                NAME(rotate)(source + (head + r) * width, cosine, sine, query + r * width, width, half);
-            T *target = out + (b * heads + head) * width;
-            switch (width) {
-            case 32: NAME(attend)(query, key, value, target, column + 1, count, 32, scale); break;
-            case 64: NAME(attend)(query, key, value, target, column + 1, count, 64, scale); break;
-            case 128: NAME(attend)(query, key, value, target, column + 1, count, 128, scale); break;
-            default: NAME(attend)(query, key, value, target, column + 1, count, (int)width, scale);
+            for (int r = 0; r < count; r++) {
+                NAME(rotate)(source + (head + r) * width, cosine, sine, turned, width, half);
+                for (int d = 0; d < (int)width; d++) query[r * width + PLACE(d)] = turned[d];
             }
+            T *target = out + (b * heads + head) * width;
+            NAME(attend_group)(
+                query, key, value, shared_key, shared_value, target, shared[b], column + 1, count, (int)width, scale);
         }
     }
 }
@@ -225,5 +272,19 @@ void NAME(gated_norm)(
             float g = LOAD(gate[c]);
             target[c] = STORE(in[c] * g * sigmoid(g) * scale * w[c]);
         }
+    }
+}
+
+/* RMS norm of rows of x (rows, width) times weight, both and out of T; as if weighted in float32. */
+void NAME(rms_norm)(const T *x, const T *weight, T *out, i64 rows, i64 width, float eps)
+{
+#pragma omp parallel for if (rows * width > SMALL)
+    for (i64 b = 0; b < rows; b++) {
+        const T *restrict in = x + b * width;
+        T *restrict target = out + b * width;
+        float squares = 0;
+        for (i64 c = 0; c < width; c++) squares += LOAD(in[c]) * LOAD(in[c]);
+        float scale = 1.0f / __builtin_sqrtf(squares / width + eps);
+        for (i64 c = 0; c < width; c++) target[c] = STORE(LOAD(in[c]) * scale * LOAD(weight[c]));
     }
 }
