@@ -26,7 +26,7 @@ PACKAGES: dict[Group, str] = {
     "tasks": "harness.tasks",
     "models": "harness.models",
     "selectors": "harness.selectors",
-    "reward_models": "harness.selectors.reward_models",
+    "reward_models": "harness.models.reward_models",
     "reports": "harness.reports",
 }
 SINGULAR: dict[Group, str] = {

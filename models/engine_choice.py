@@ -2,7 +2,7 @@
 
 from .checkpoints import find_checkpoint
 
-NATIVE_FAMILIES = ("llama", "llamba", "mamba-in-llama", "phi-mamba", "mamba2")
+NATIVE_FAMILIES = ("llama", "llamba", "mamba-in-llama", "phi-mamba", "mamba2", "phi")
 
 
 def choose_engine(checkpoint: str) -> str:

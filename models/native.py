@@ -26,6 +26,9 @@ Build = Callable[[Mapping[str, Any], Collection[str] | None], "tuple[CausalLM, L
 
 PRESET = "preset/"
 
+LARGE = 100_000_000
+"""Parameters from which products with weights outweigh everything else in a pass, so that bfloat16 pays on a CPU."""
+
 
 def native(
     checkpoint: str,
@@ -43,7 +46,8 @@ def native(
 
     Args:
         checkpoint: a hub id, a local folder, `zoo/NAME`, or `preset/NAME` for a published shape with random weights.
-        dtype: of weights, keys and values; `auto` is float32 on a CPU and bfloat16 on a GPU.
+        dtype: of weights, keys and values; `auto` is bfloat16 on a GPU, and on a CPU that multiplies in it for models
+            of 100 million parameters or more, which it makes two to three times as fast; else float32.
         state_dtype: of the recurrent states.
         device: `auto` takes the GPU when there is one.
         max_batch_size: rows in flight at most.
@@ -64,7 +68,7 @@ def native(
     from .serving import NativeModel
 
     place = torch.device(pick_device(device))
-    wanted = pick_dtype(dtype, place.type)
+    wanted = None if dtype == "auto" else getattr(torch, dtype)
     if checkpoint.startswith(PRESET):
         model, words, ends, context = random_model(checkpoint, wanted, place), byte_tokenizer(), frozenset[int](), None
     else:
@@ -82,7 +86,7 @@ def native(
         memory_bytes=int(memory_gb * 1e9) or free_memory_bytes(place.type),
         state_dtype=getattr(torch, state_dtype),
         cuda_graphs=cuda_graphs and place.type == "cuda",
-        facts=gather_facts(model, place, wanted),
+        facts=gather_facts(model, place),
     )
 
 
@@ -98,13 +102,14 @@ def check_own_settings(state_dtype: str, rope_scaling: str, memory_gb: float) ->
         raise UserError(f"memory_gb must not be negative, got {memory_gb}; write for example 8, or leave it out")
 
 
-def pick_dtype(dtype: str, device: str) -> "torch.dtype":
-    """The dtype of the weights."""
+def auto_dtype(model: "CausalLM", device: "torch.device") -> "torch.dtype":
+    """The dtype of the weights when the user does not say; see `native`."""
     import torch
 
-    if dtype == "auto":
-        return torch.float32 if device == "cpu" else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    from .architectures.kernels import cpu
+
+    is_large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
+    return torch.bfloat16 if device.type == "cuda" or (is_large and cpu.multiplies_bfloat16()) else torch.float32
 
 
 def free_memory_bytes(device: str) -> int:
@@ -117,7 +122,7 @@ def free_memory_bytes(device: str) -> int:
     return int(0.5 * psutil.virtual_memory().available)
 
 
-def gather_facts(model: "CausalLM", device: "torch.device", dtype: "torch.dtype") -> Facts:
+def gather_facts(model: "CausalLM", device: "torch.device") -> Facts:
     """What the manifest records of the loaded model and its surroundings."""
     import torch
 
@@ -129,7 +134,7 @@ def gather_facts(model: "CausalLM", device: "torch.device", dtype: "torch.dtype"
         "engine": "native",
         "engine_version": __version__,
         "torch_version": torch.__version__,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
         "device": device.type,
         "device_name": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -164,7 +169,7 @@ def load_model(
 
 
 def read_model(
-    checkpoint: Checkpoint, dtype: "torch.dtype", device: "torch.device", rope_scaling: RopeScaling
+    checkpoint: Checkpoint, dtype: "torch.dtype | None", device: "torch.device", rope_scaling: RopeScaling
 ) -> "CausalLM":
     """Build the module without memory, then read the files into it tensor by tensor."""
     import torch
@@ -185,14 +190,14 @@ def read_model(
             f"the config of '{checkpoint.name}' is not that of a {checkpoint.family} "
             f"({type(error).__name__}: {error}); download it again"
         ) from error
-    allocate(model, dtype, device)
+    allocate(model, dtype or auto_dtype(model, device), device)
     fill(model, files, layout)
     return model.eval()
 
 
 def builder(checkpoint: Checkpoint) -> Build:
     """The function that builds models of the checkpoint's family. Raises UserError naming the families that exist."""
-    from .architectures import llama, llamba, mamba2, mamba_in_llama, phi_mamba
+    from .architectures import llama, llamba, mamba2, mamba_in_llama, phi, phi_mamba
 
     builders: dict[str, Build] = {
         "llama": llama.build,
@@ -200,6 +205,7 @@ def builder(checkpoint: Checkpoint) -> Build:
         "mamba-in-llama": mamba_in_llama.build,
         "phi-mamba": phi_mamba.build,
         "mamba2": mamba2.build,
+        "phi": phi.build,
     }
     if checkpoint.family not in builders:
         raise UserError(
@@ -209,7 +215,7 @@ def builder(checkpoint: Checkpoint) -> Build:
     return builders[checkpoint.family]
 
 
-def random_model(checkpoint: str, dtype: "torch.dtype", device: "torch.device") -> "CausalLM":
+def random_model(checkpoint: str, dtype: "torch.dtype | None", device: "torch.device") -> "CausalLM":
     """A preset with random weights. Raises UserError naming those that exist."""
     import torch
 
@@ -219,6 +225,6 @@ def random_model(checkpoint: str, dtype: "torch.dtype", device: "torch.device") 
     preset = find_preset(checkpoint.removeprefix(PRESET))
     with torch.device("meta"):
         model, _ = preset.build(preset.config, None)
-    allocate(model, dtype, device)
+    allocate(model, dtype or auto_dtype(model, device), device)
     randomise(model)
     return model.eval()

@@ -12,7 +12,7 @@ from torch.nn.functional import silu, softplus
 
 from .passes import LayerState, Span, Step
 from .short_conv import ShortConv
-from .ssd import ssd_chunked, ssd_step
+from .ssd import mixing_matrix, ssd_chunked, ssd_step
 
 OPEN_GATE = 1.278464542761
 """silu(OPEN_GATE) = 1: a gate of weight 0 and this bias lets everything through, as MOHAWK starts."""
@@ -57,6 +57,17 @@ class DiscreteMamba2(nn.Module):
         x, B, C = self.split(self.conv1d(columns))
         y, state = self.recur(x, B, C, a, span)
         return self.read_out(y + self.D[:, None] * x, z), (self.conv1d.window(columns, span.lengths), state)
+
+    def matrix(self, u: Tensor) -> Tensor:
+        """What stands in attention's place, (b, H, L, L) float32 for u (b, L, width): y + D x = matrix @ x, per head.
+
+        x is the convolution's, and the product is what enters `read_out`.
+        """
+        columns, _, a = self.project(u)
+        _, B, C = self.split(self.conv1d(columns))
+        with torch.autocast(u.device.type, enabled=False):
+            skip = self.D[:, None, None] * torch.eye(u.shape[1], device=u.device)
+            return mixing_matrix(-softplus(a.float()), B, C) + skip
 
     def recur(self, x: Tensor, B: Tensor, C: Tensor, a: Tensor, span: Span) -> tuple[Tensor, Tensor]:
         """Run the recurrence over (b, L, ...) and stop each row's state at its length."""

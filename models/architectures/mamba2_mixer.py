@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from .norms import GatedRMSNorm
 from .passes import LayerState, Span, Step
 from .short_conv import ShortConv
-from .ssd import by_head, ssd_chunked, ssd_step
+from .ssd import by_head, mixing_matrix, ssd_chunked, ssd_step
 
 
 class Mamba2Mixer(nn.Module):
@@ -64,6 +64,17 @@ class Mamba2Mixer(nn.Module):
         y, state = ssd_chunked(x * delta[..., None], -delta * self.A_log.float().exp(), B, C)
         y = (y + self.D[:, None] * x).flatten(-2)
         return self.out_proj(self.norm(y, z)), (self.conv1d.window(columns, span.lengths), state)
+
+    def matrix(self, u: Tensor) -> Tensor:
+        """What stands in attention's place, (b, H, L, L) float32 for u (b, L, width): y + D x = matrix @ x, per head.
+
+        x is the convolution's, repeated for its heads and not yet multiplied by Delta, which is in the columns.
+        """
+        _, columns, delta = self.project(u)
+        _, B, C = self.split(self.conv1d(columns))
+        with torch.autocast(u.device.type, enabled=False):
+            skip = self.D[:, None, None] * torch.eye(u.shape[1], device=u.device)
+            return mixing_matrix(-delta * self.A_log.float().exp(), B, C) * delta.mT[:, :, None] + skip
 
     def step(self, u: Tensor, state: LayerState, step: Step) -> Tensor:
         """(b, width) to (b, width); the state is updated in place."""

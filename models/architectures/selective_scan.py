@@ -51,20 +51,26 @@ def selective_scan(
     Within a chunk, log2(chunk) passes double the stretch of tokens that every position has taken up (Hillis and Steele,
     1986); all exponents are negative, so nothing can overflow.
     """
-    rows, length, channels = x.shape
+    with torch.autocast(x.device.type, enabled=False):  # which would round the products to bfloat16
+        return scan_chunks(x, delta, A, B, C, chunk)
+
+
+def scan_chunks(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """`selective_scan` with nothing rounded on the way."""
+    rows, _, channels = x.shape
     groups, size = B.shape[2:]
     state = torch.zeros(rows, channels, size, dtype=torch.float32, device=x.device)
     outputs = []
-    for start in range(0, length, chunk):
-        part = slice(start, start + chunk)
-        step = delta[:, part].float()
-        write = B[:, part].float().repeat_interleave(channels // groups, dim=2)
+    # Split at once: the gradient of slicing chunk by chunk would be as large as the whole, each time.
+    parts = (tensor.float().split(chunk, dim=1) for tensor in (x, delta, B, C))
+    for inputs, step, write, read in zip(*parts, strict=True):
         decay = (step[..., None] * A.float()).exp()
-        decay, states = prefix_scan(decay, (step * x[:, part].float())[..., None] * write)
+        values = (step * inputs)[..., None] * write.repeat_interleave(channels // groups, dim=2)
+        decay, states = prefix_scan(decay, values)
         states = states + decay * state[:, None]
         state = states[:, -1]
         by_group = states.unflatten(2, (groups, -1))
-        outputs.append((by_group @ C[:, part].float()[..., None]).flatten(2))
+        outputs.append((by_group @ read[..., None]).flatten(2))
     return torch.cat(outputs, dim=1), state
 
 

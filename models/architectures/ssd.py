@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 
 from .kernels import cpu
 
-CHUNK = 64
+CHUNK = 32
 """Tokens per chunk; the quadratic part of a chunk then costs about as much as its linear part."""
 
 
@@ -54,6 +54,12 @@ def ssd_chunked(x: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk: int =
 
     On a GPU the fused kernel of `mamba_ssm` does it when that is installed and no gradient is wanted.
     """
+    with torch.autocast(x.device.type, enabled=False):  # which would round the products to bfloat16
+        return scan_chunks(x, log_decay, B, C, chunk)
+
+
+def scan_chunks(x: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """`ssd_chunked` with nothing rounded on the way."""
     fused = fused_chunk_scan() if x.is_cuda and not torch.is_grad_enabled() else None
     if fused is not None:
         # Delta stands for the scalar decay, A for -1; the kernel multiplies x by Delta, which is undone beforehand.
@@ -95,9 +101,10 @@ def pass_states(written: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
     """From what each chunk writes to the state before each chunk (b, chunks, ...) and the last one (b, ...)."""
     state = torch.zeros_like(written[:, 0])
     before = []
-    for chunk in range(written.shape[1]):
+    # Unbound at once: the gradient of indexing chunk by chunk would be as large as all chunks, each time.
+    for kept, added in zip(decay.unbind(1), written.unbind(1), strict=True):
         before.append(state)
-        state = decay[:, chunk] * state + written[:, chunk]
+        state = kept * state + added
     return torch.stack(before, dim=1), state
 
 

@@ -100,6 +100,11 @@ def processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 numbers (AVX512-BF16, AMX, or ARM's)."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(processor().split())
+
+
 def cache_folder() -> Path:
     """Where compiled kernels are kept."""
     base = os.environ.get("XDG_CACHE_HOME")

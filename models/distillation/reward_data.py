@@ -1,0 +1,235 @@
+"""The texts that reward models read, and labelled batches of them.
+
+A text is a rendered prompt with a completion. This module says where a completion's steps end, for training and scoring
+alike, and knows no model.
+"""
+
+import json
+import math
+import random
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.errors import UserError
+from harness.lines import open_lines
+from harness.models import text
+from harness.nouns import Message, Prompt
+from harness.runs import open_run
+
+from .rewards import RewardKind
+
+if TYPE_CHECKING:
+    from .recipes import Stage
+
+IGNORED = -100.0
+"""The label of a token where no step ends."""
+
+PROBE = "reply"
+FORMS: dict[RewardKind, tuple[str, str]] = {"orm": ("run:", "run:DIR, a run"), "prm": ("file:", "file:PATH.jsonl")}
+
+
+class ScoredText(NamedTuple):
+    """Token ids of a text, and the places among them where scores are read: one per step, or the last for an ORM."""
+
+    token_ids: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+class Example(NamedTuple):
+    """A text with the label, in 0..1, of each of its places."""
+
+    scored: ScoredText
+    labels: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardBatch:
+    """Rows padded on the right.
+
+    `token_ids` (b, L) int64; `lengths` (b,) int64; `labels` float32: (b,) of an ORM, 1 correct and 0 not; (b, L) of a
+    PRM, P(good) where a step ends and `IGNORED` elsewhere.
+    """
+
+    token_ids: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device | str) -> "RewardBatch":
+        """The same batch on a device."""
+        return RewardBatch(self.token_ids.to(device), self.lengths.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class RewardBatches:
+    """Batches without end from a list of examples; an example returns only when all others have been seen.
+
+    `too_long` counts the texts that were left out because the context does not hold them.
+    """
+
+    kind: RewardKind
+    examples: Sequence[Example]
+    rows: int
+    seed: int
+    too_long: int = 0
+
+    def batch(self, step: int) -> RewardBatch:
+        """Batch number `step`, the same whenever it is asked for; process r of n takes numbers r, r + n, ..."""
+        count = len(self.examples)
+        chosen = []
+        for place in range(step * self.rows, (step + 1) * self.rows):
+            epoch, index = divmod(place, count)
+            chosen.append(self.examples[shuffled(count, f"{self.seed}/{epoch}")[index]])
+        return make_batch(self.kind, chosen)
+
+
+@lru_cache(maxsize=4)
+def shuffled(count: int, seed: str) -> tuple[int, ...]:
+    """0..count-1 in a seeded order."""
+    return tuple(random.Random(seed).sample(range(count), count))
+
+
+def split_steps(completion: str) -> list[str]:
+    """The steps of a completion; joined they are the completion again. The one place that says what a step is.
+
+    A step is a line that is not blank, with the newline that ends it. Blank lines begin no step: they belong to the
+    step before them, and at the very start to the first. The last step ends with the text. A blank text has no steps.
+    """
+    steps: list[str] = []
+    for line in re.findall(r"[^\n]*\n|[^\n]+", completion):
+        if steps and not (line.strip() and steps[-1].strip()):
+            steps[-1] += line
+        else:
+            steps.append(line)
+    return steps if completion.strip() else []
+
+
+def closing(tokenizer: Any) -> str:
+    """What the chat template writes after a finished reply, `<|eot_id|>` of a Llama 3; empty without a template."""
+    if not tokenizer.chat_template:
+        return ""
+    messages = [Message("user", "question")._asdict(), Message("assistant", PROBE)._asdict()]
+    whole = str(tokenizer.apply_chat_template(messages, tokenize=False, date_string=text.TEMPLATE_DATE))
+    return whole.rpartition(PROBE)[2]
+
+
+def read_texts(kind: RewardKind, tokenizer: Any, prompt: Prompt, completions: Sequence[str]) -> list[ScoredText]:
+    """Token ids of each completion after its prompt, and where its scores are read.
+
+    An ORM reads the reply closed as the chat template closes it, and scores its last token. A PRM scores each step at
+    the token that holds its last character that is not blank, so that a step scores alike whatever comes after it; a
+    blank completion has no place. The tokenizer must be a fast one.
+    """
+    begun = text.encode(tokenizer, prompt)
+    encoded = tokenizer(list(completions), add_special_tokens=False, return_offsets_mapping=True)
+    closed = tuple(tokenizer(closing(tokenizer), add_special_tokens=False)["input_ids"]) if kind == "orm" else ()
+    read = []
+    for completion, ids, spans in zip(completions, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        token_ids = (*begun, *ids, *closed)
+        starts = [start for start, _ in spans]
+        ends = [len(begun) + bisect_right(starts, place) - 1 for place in last_characters(completion)]
+        read.append(ScoredText(token_ids, (len(token_ids) - 1,) if kind == "orm" else tuple(ends)))
+    return read
+
+
+def last_characters(completion: str) -> Iterator[int]:
+    """Where in the completion the last character of each step stands that is not blank."""
+    begun = 0
+    for step in split_steps(completion):
+        yield begun + len(step.rstrip()) - 1
+        begun += len(step)
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids (b, L) padded with 0 on the right, and lengths (b,); int64 on the CPU."""
+    lengths = [len(row) for row in rows]
+    padded = [[*row, *[0] * (max(lengths) - len(row))] for row in rows]
+    return torch.tensor(padded), torch.tensor(lengths)
+
+
+def make_batch(kind: RewardKind, examples: Sequence[Example]) -> RewardBatch:
+    """One batch of these examples, on the CPU."""
+    token_ids, lengths = pad([example.scored.token_ids for example in examples])
+    if kind == "orm":
+        return RewardBatch(token_ids, lengths, torch.tensor([example.labels[0] for example in examples]))
+    labels = torch.full(token_ids.shape, IGNORED)
+    for row, (scored, values) in zip(labels, examples, strict=True):
+        row[list(scored.places)] = torch.tensor(values)
+    return RewardBatch(token_ids, lengths, labels)
+
+
+def reward_batches(stage: "Stage", tokenizer: Any, seed: int) -> RewardBatches:
+    """The batches of a training stage of kind "orm" or "prm", from its rows, context and data.source.
+
+    An ORM learns from `run:DIR`, the completions and verdicts of a stored run; a PRM from `file:PATH.jsonl`, which
+    `rollouts` writes. Texts of more than `context` tokens are left out and counted.
+
+    Raises UserError when the source is of another form or cannot be read, or no text of it fits.
+    """
+    kind: RewardKind = "orm" if stage.kind == "orm" else "prm"
+    prefix, form = FORMS[kind]
+    source = stage.data.source
+    if not source.startswith(prefix):
+        raise UserError(f"data.source of a stage of kind {kind} is {form}, got '{source}'")
+    path = Path(source.removeprefix(prefix)).expanduser()
+    examples = list(orm_examples(path, tokenizer) if kind == "orm" else prm_examples(path, tokenizer))
+    fitting = [example for example in examples if len(example.scored.token_ids) <= stage.context]
+    if not fitting:
+        raise UserError(
+            f"'{source}' has {len(examples)} labelled texts and none fits a context of {stage.context} tokens; write a "
+            "longer context or name other data"
+        )
+    return RewardBatches(kind, fitting, stage.rows, seed, len(examples) - len(fitting))
+
+
+def orm_examples(run: Path, tokenizer: Any) -> Iterator[Example]:
+    """The graded completions of a stored run, labelled 1 where the verdict is correct and else 0.
+
+    Left out are those that a deadline cut or an error ended, and those that the grader had no time to judge. Raises
+    UserError when there is no run.
+    """
+    stored = open_run(run)
+    verdicts = {(row["problem_id"], row["sample_index"]): row["verdict"] for row in stored.verdicts()}
+    replies: dict[str, list[tuple[str, float]]] = {}
+    for row in stored.completions():
+        verdict = verdicts.get((row["problem_id"], row["sample_index"]), "timeout")
+        if verdict != "timeout" and row["finish_reason"] in ("stop", "length"):
+            replies.setdefault(row["problem_id"], []).append((row["text"], float(verdict == "correct")))
+    for problem in stored.problems():
+        labelled = replies.get(problem["problem_id"], [])
+        read = read_texts("orm", tokenizer, problem["prompt"], [reply for reply, _ in labelled]) if labelled else []
+        for scored, (_, label) in zip(read, labelled, strict=True):
+            yield Example(scored, (label,))
+
+
+def prm_examples(path: Path, tokenizer: Any) -> Iterator[Example]:
+    """The labelled steps of a file that `rollouts` wrote. Raises UserError naming a line that is none of it."""
+    with open_lines(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                prompt, steps, labels = read_line(line, f"line {number} of '{path}'")
+                (scored,) = read_texts("prm", tokenizer, prompt, ["".join(steps)])
+                yield Example(scored, labels)
+
+
+def read_line(line: str, where: str) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
+    """Prompt, steps and labels of one line. Raises UserError when it is not of that form."""
+    try:
+        row: Mapping[str, Any] = json.loads(line)
+        prompt, steps, labels = row["prompt"], tuple(row["steps"]), tuple(map(float, row["labels"]))
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(
+            f"{where} is no JSON object with prompt, steps and labels ({type(error).__name__}: {error})"
+        ) from None
+    if not steps or len(labels) != len(steps) or not all(math.isfinite(one) and 0 <= one <= 1 for one in labels):
+        raise UserError(f"{where} wants one label in 0..1 for each step, got {len(steps)} steps and {labels}")
+    if not isinstance(prompt, str) or split_steps("".join(steps)) != list(steps):
+        raise UserError(f"{where} has steps that are not lines of a text after a prompt; write it with rollouts")
+    return prompt, steps, labels
