@@ -216,28 +216,23 @@ def take_step(
 
 def check_finite(sitting: Sitting, work: Work, what: str, value: float, number: int) -> None:
     """Raises UserError naming the stage, the step and the batch when a value is not finite."""
-    if math.isfinite(value):
-        return
-    step = sitting.place.step + 1
-    raise UserError(
-        f"the {what} is {value} at step {step} of stage {work.number} ({work.stage.kind}), in batch {number} of the "
-        f"data's seed {work.seed}; lower the stage's learning_rate or clip_norm and train into a new --out"
-    )
+    if not math.isfinite(value):
+        raise UserError(
+            f"the {what} is {value} at step {sitting.place.step + 1} of stage {work.number} ({work.stage.kind}), in "
+            f"batch {number} of the data's seed {work.seed}; lower the stage's learning_rate or clip_norm and train "
+            "into a new --out"
+        )
 
 
 def note_step(
     sitting: Sitting, work: Work, measured: dict[str, float], rate: float, seconds: float
 ) -> dict[str, float]:
     """Move the sitting's place on by a step and write its row of metrics.csv; returns the row."""
-    stage, place = work.stage, sitting.place
+    stage, before = work.stage, sitting.place
     tokens = stage.rows * stage.context * stage.accumulate * sitting.accelerator.num_processes
-    sitting.place = place = replace(
-        place,
-        step=place.step + 1,
-        tokens=place.tokens + tokens,
-        real_tokens=place.real_tokens + int(measured.pop("real_tokens")),
-        seconds=place.seconds + seconds,
-    )
+    real_tokens = before.real_tokens + int(measured.pop("real_tokens"))
+    place = Place(work.number, before.step + 1, before.tokens + tokens, real_tokens, before.seconds + seconds)
+    sitting.place = place
     row: dict[str, Any] = {"stage": place.stage, "kind": stage.kind, "step": place.step}
     row |= {"tokens": place.tokens, "real_tokens": place.real_tokens, "learning_rate": rate}
     row |= {"seconds": round(place.seconds, 3), "tokens_per_s": round(tokens / max(seconds, 1e-9), 1), **measured}
