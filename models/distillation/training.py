@@ -34,6 +34,7 @@ from .schedules import learning_rate, make_optimizer
 from .trainees import Trainee, make_trainee
 
 Make = Callable[[Recipe, torch.device], Trainee]
+Values = dict[str, float]
 
 
 def train(
@@ -179,7 +180,7 @@ def take_steps(sitting: Sitting, work: Work) -> None:
 
 def take_step(
     sitting: Sitting, work: Work, feed: Iterator[tuple[int, TrainingBatch]], rate: float, is_asked_to_stop: bool
-) -> dict[str, float]:
+) -> Values:
     """Accumulate the gradients of a step and apply them.
 
     Returns the means over batches and processes of what the objective gives, `gradient_norm` (before clipping), and the
@@ -206,9 +207,8 @@ def take_step(
         for name, value in values.items():
             sums[name] += value
         sums["real_tokens"] += int(batch.lengths.sum())
-    names = list(sums)
     totals = accelerator.reduce(torch.tensor(list(sums.values()), dtype=torch.float64, device=accelerator.device))
-    total = dict(zip(names, totals.tolist(), strict=True))
+    total = dict(zip(sums, totals.tolist(), strict=True))
     count = work.stage.accumulate * accelerator.num_processes
     means = {name: value if name in ("stopped", "real_tokens") else value / count for name, value in total.items()}
     return means | {"gradient_norm": norm}
@@ -224,15 +224,12 @@ def check_finite(sitting: Sitting, work: Work, what: str, value: float, number: 
         )
 
 
-def note_step(
-    sitting: Sitting, work: Work, measured: dict[str, float], rate: float, seconds: float
-) -> dict[str, float]:
+def note_step(sitting: Sitting, work: Work, measured: Values, rate: float, seconds: float) -> Values:
     """Move the sitting's place on by a step and write its row of metrics.csv; returns the row."""
     stage, before = work.stage, sitting.place
     tokens = stage.rows * stage.context * stage.accumulate * sitting.accelerator.num_processes
-    real_tokens = before.real_tokens + int(measured.pop("real_tokens"))
-    place = Place(work.number, before.step + 1, before.tokens + tokens, real_tokens, before.seconds + seconds)
-    sitting.place = place
+    real, spent = before.real_tokens + int(measured.pop("real_tokens")), before.seconds + seconds
+    sitting.place = place = Place(work.number, before.step + 1, before.tokens + tokens, real, spent)
     row: dict[str, Any] = {"stage": place.stage, "kind": stage.kind, "step": place.step}
     row |= {"tokens": place.tokens, "real_tokens": place.real_tokens, "learning_rate": rate}
     row |= {"seconds": round(place.seconds, 3), "tokens_per_s": round(tokens / max(seconds, 1e-9), 1), **measured}
