@@ -93,11 +93,10 @@ static inline void load16_bf16(const bf16 *source, lanes *low, lanes *high)
 static inline int place_f32(int channel) { return channel; }
 static inline int place_bf16(int channel) { return (channel & ~15) + (channel & 1) * 8 + (channel & 15) / 2; }
 
-/* Ask for memory before it is needed: the strips of a cache are too short for the processor to guess what comes next.
- * Asking past the end of a buffer does no harm. */
+/* Ask for memory before it is needed; asking past the end of a buffer does no harm. */
 static inline void fetch(const void *start, i64 bytes)
 {
-    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)start + i);
+    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)start + i, 0, 2);
 }
 
 #define BLOCK 64

@@ -1,14 +1,19 @@
 /* The kernels of cpu.c, once for each dtype T of caches and activations. */
 
+/* Ask for some columns of the row after this one, as far as they are likely to be its own and not shared ones. */
+#define FETCH(columns, first_column, number) \
+    if ((first_column) + (number) > shared) fetch((columns) + (first_column) * width, (number) * width * sizeof(T))
+
 /* Softmax attention of one token per row, in blocks of columns with a running maximum (FlashAttention's recurrence).
  *
  * One row and key-value head: `group` queries (group, width) in float32, channels in the order of PLACE, against `length`
  * columns of keys and values, the first `shared` of which are read from where another row has the same ones. Eight
- * columns are scored at once; width is a multiple of 16.
+ * columns are scored at once; width is a multiple of 16. While it computes, the row after it is fetched: a row's strips
+ * of the caches are too short for the processor to guess what comes next.
  */
 static inline __attribute__((always_inline)) void NAME(attend)(
-    const float *query, const T *own_keys, const T *own_values, const T *shared_keys, const T *shared_values, T *out,
-    i64 shared, i64 length, int group, int width, float scale)
+    const float *query, const T *own_keys, const T *own_values, const T *shared_keys, const T *shared_values,
+    const T *next_keys, const T *next_values, T *out, i64 shared, i64 length, int group, int width, float scale)
 {
     float sums[MAX_GROUP][MAX_WIDTH], weights[MAX_GROUP][BLOCK], highest[MAX_GROUP], total[MAX_GROUP];
     memset(sums, 0, sizeof(sums));
@@ -19,7 +24,7 @@ static inline __attribute__((always_inline)) void NAME(attend)(
         const T *keys = start < shared ? shared_keys : own_keys, *values = start < shared ? shared_values : own_values;
         count = end - start < BLOCK ? (int)(end - start) : BLOCK;
         for (int j = 0; j < count; j += 8) {
-            fetch(values + (start + j) * width, 8 * width * sizeof(T));
+            FETCH(next_keys, start + j, 8);
             lanes products[MAX_GROUP][8];
             for (int i = 0; i < 8; i++) {
                 /* Past the last column the last one is scored again; what comes of it is not used. */
@@ -54,7 +59,7 @@ static inline __attribute__((always_inline)) void NAME(attend)(
             for (int r = 0; r < group; r++)
                 for (int d = 0; d < parts; d++) sum[r][d] = *(lanes *)(sums[r] + first + 8 * d);
             for (int j = 0; j < count; j++) {
-                if (first == 0) fetch(own_keys + (start + count + j) * width, width * sizeof(T));
+                if (first == 0) FETCH(next_values, start + j, 1);
                 for (int d = 0; d < parts; d += 2) {
                     lanes low, high;
                     LOAD16(values + (start + j) * width + first + 8 * d, &low, &high);
@@ -75,12 +80,13 @@ static inline __attribute__((always_inline)) void NAME(attend)(
 }
 
 #define ATTEND(group, width) \
-    NAME(attend)(query, keys, values, shared_keys, shared_values, out, shared, length, group, width, scale)
+    NAME(attend)(query, keys, values, shared_keys, shared_values, next_keys, next_values, out, shared, length, group, \
+                 width, scale)
 
 /* The same with the commonest sizes known to the compiler, which then keeps the sums in registers. */
 static void NAME(attend_group)(
-    const float *query, const T *keys, const T *values, const T *shared_keys, const T *shared_values, T *out, i64 shared,
-    i64 length, int group, int width, float scale)
+    const float *query, const T *keys, const T *values, const T *shared_keys, const T *shared_values, const T *next_keys,
+    const T *next_values, T *out, i64 shared, i64 length, int group, int width, float scale)
 {
     switch (width * 8 + group) {
     case 32 * 8 + 1: ATTEND(1, 32); break;
@@ -94,6 +100,7 @@ static void NAME(attend_group)(
 }
 
 #undef ATTEND
+#undef FETCH
 
 /* Rotate the first 2 * half channels of a head, channel i with i + half. */
 static inline void NAME(rotate)(const T *head, const float *cosines, const float *sines, float *out, int width, int half)
@@ -123,6 +130,9 @@ void NAME(attention_step)(
         T *key = keys + b * slot_stride + g * head_stride, *value = values + b * slot_stride + g * head_stride;
         const T *shared_key = keys + leaders[b] * slot_stride + g * head_stride;
         const T *shared_value = values + leaders[b] * slot_stride + g * head_stride;
+        i64 following = task + 1 < rows * kv_heads ? task + 1 : task;
+        i64 offset = following / kv_heads * slot_stride + following % kv_heads * head_stride;
+        const T *next_key = keys + offset, *next_value = values + offset;
         float query[MAX_GROUP * MAX_WIDTH], turned[MAX_WIDTH];
         NAME(rotate)(source + (heads + g) * width, cosine, sine, turned, width, half);
         for (i64 d = 0; d < width; d++) key[column * width + d] = STORE(turned[d]);
@@ -136,7 +146,8 @@ void NAME(attention_step)(
             }
             T *target = out + (b * heads + head) * width;
             NAME(attend_group)(
-                query, key, value, shared_key, shared_value, target, shared[b], column + 1, count, (int)width, scale);
+                query, key, value, shared_key, shared_value, next_key, next_value, target, shared[b], column + 1, count,
+                (int)width, scale);
         }
     }
 }
