@@ -1,12 +1,14 @@
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import engine_checks
 import pytest
 import tiny
 import torch
-from engine_checks import CHAT, GREEDY, PROMPTS, SAMPLED, ask, by_key, run, texts, warped
+from engine_checks import CHAT, GREEDY, PROMPTS, by_key, run, texts, warped
 from safetensors.torch import load_file, save_file
 
 from harness.budgets import Budget, Deadline
@@ -17,6 +19,9 @@ from harness.models.stepwise import StepwiseModel
 from harness.models.text import encode, plain, render
 from harness.models.transformers_ import transformers
 from harness.nouns import Request, Sampling
+
+SAMPLED = Sampling(temperature=1.0, max_tokens=24, seed=5)
+ask = functools.partial(engine_checks.ask, sampling=SAMPLED)
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +143,7 @@ def test_the_logprob_is_that_of_a_full_forward_pass(
         return tokens, logprobs
 
     monkeypatch.setattr(flight, "draw", watched)
-    for found, prompt in zip(run(any_engine, ask(PROMPTS[:1], 1, sampling)), PROMPTS, strict=False):
+    for found, prompt in zip(run(any_engine, ask(PROMPTS[:1], sampling=sampling)), PROMPTS, strict=False):
         tokens = torch.cat(drawn)
         ids = torch.tensor([[*any_engine.tokenizer(prompt)["input_ids"], *tokens.tolist()]])
         with torch.inference_mode():

@@ -21,7 +21,8 @@ OPEN_GATE = 1.278464542761
 class DiscreteMamba2(nn.Module):
     """`n_v_heads` heads of x and z, `n_qk_heads` groups of B and C; `expand` * width channels in all.
 
-    With `bias` the gate's bias is part of `in_proj.bias`; without, it is the parameter `z_bias`.
+    `chunk_size` is a field of the published configs that changes no result and is not used. With `bias` the gate's
+    bias is part of `in_proj.bias`; without, it is the parameter `z_bias`.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class DiscreteMamba2(nn.Module):
         super().__init__()
         self.inner = expand * width
         self.heads, self.groups, self.d_state = n_v_heads, n_qk_heads, d_state
-        self.head_dim, self.chunk_size = self.inner // n_v_heads, chunk_size
+        self.head_dim = self.inner // n_v_heads
         self.channels = self.inner + 2 * n_qk_heads * d_state
         self.in_proj = nn.Linear(width, self.channels + self.inner + n_v_heads, bias=bias)
         self.z_bias = None if bias else nn.Parameter(torch.zeros(self.inner))

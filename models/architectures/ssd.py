@@ -62,9 +62,10 @@ def scan_chunks(x: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk: int) 
     """`ssd_chunked` with nothing rounded on the way."""
     fused = fused_chunk_scan() if x.is_cuda and not torch.is_grad_enabled() else None
     if fused is not None:
-        # Delta stands for the scalar decay, A for -1; the kernel multiplies x by Delta, which is undone beforehand.
-        delta = -log_decay.float()
-        scaled = (x.float() / delta.clamp_min(1e-30)[..., None]).where(delta[..., None] > 0, 0.0)
+        # Delta stands for the scalar decay, A for -1; the kernel multiplies x by Delta, which is undone beforehand. A
+        # Delta of 1e-12 decays by exactly 1 in float32 and, unlike 0, can be undone.
+        delta = (-log_decay.float()).clamp_min(1e-12)
+        scaled = x.float() / delta[..., None]
         minus_one = delta.new_full((x.shape[2],), -1.0)
         y, state = fused(scaled, delta, minus_one, B.float(), C.float(), chunk_size=256, return_final_states=True)
         return y, state
