@@ -13,7 +13,7 @@ from harness import plugins
 from harness.budgets import Budget
 from harness.errors import UserError
 from harness.models.distillation.batches import WINDOW, Batches, open_batches, read_ahead
-from harness.models.distillation.documents import BLOCK, Document, open_examples, tokenise
+from harness.models.distillation.documents import BLOCK, Document, in_turn, open_examples, tokenise
 from harness.models.distillation.documents import Example as Text
 from harness.models.distillation.recipes import Data, Stage
 from harness.nouns import Completion, Message
@@ -132,6 +132,16 @@ def test_a_finite_source_is_gone_through_in_a_new_order_each_time(tmp_path: Path
     assert len({tuple(each) for each in rounds}) == 3
     assert [examples(number).completion for number in (3, 45, 3)] == [rounds[0][3], rounds[2][5], rounds[0][3]]
     assert rounds[0] != [open_examples(source, "train", seed=6)(place).completion for place in range(20)]
+
+
+def test_sources_are_mixed_one_text_of_each_in_turn(tmp_path: Path) -> None:
+    sources = [write_lines(tmp_path / f"{name}.jsonl", [{"text": f"{name}{n}"} for n in range(3)]) for name in "ab"]
+    alone = [open_examples(source, "train", seed=5) for source in sources]
+    mixed = in_turn(alone)
+    read = [mixed(number).completion for number in range(12)]
+    assert [text[0] for text in read] == list("ab" * 6)
+    assert read[::2] == [alone[0](number).completion for number in range(6)]
+    assert read[1::2] == [alone[1](number).completion for number in range(6)]
 
 
 def test_a_task_gives_solved_problems_of_its_train_split() -> None:

@@ -95,14 +95,17 @@ def toy_batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
     return Batches(toy_document, stage.rows, stage.context, stage.data.packed, seed, processes)
 
 
-def save_toy(model: nn.Module, folder: Path) -> None:
+def save_toy(model: nn.Module, folder: Path, number: int) -> None:
     folder.mkdir(exist_ok=True)
     torch.save(model.state_dict(), folder / "toy.pt")
 
 
 def toy(hook: Hook = lambda call: 1.0) -> Callable[[Recipe, torch.device], Trainee]:
     def make(recipe: Recipe, device: torch.device) -> Trainee:
-        return Trainee(Toy(), Toy, lambda model, stage: ToyObjective(model, hook), toy_batches, save_toy)
+        return Trainee(
+            Toy(), lambda model, number: model, lambda number: Toy(), lambda model, stage: ToyObjective(model, hook),
+            toy_batches, save_toy,
+        )  # fmt: skip
 
     return make
 
@@ -495,6 +498,40 @@ def test_a_hybrid_is_made_by_reverse_kl_and_fine_tuning_and_goes_on_after_a_kill
     assert json.loads((tmp_path / "whole" / "final" / "mamba_config.json").read_text())["attn_layers"] == [0]
 
 
+def test_attention_is_replaced_in_steps_and_goes_on_after_a_kill(tmp_path: Path, teacher: str, texts: str) -> None:
+    stages = (
+        small_stage(texts, "distillation", loss=LossWeights(forward_kl=1.0), attn_layers=(0,)),
+        small_stage(texts, "distillation", loss=LossWeights(forward_kl=1.0), attn_layers=(), trainable="mixers"),
+    )
+    mamba = {"attn_layers": [], "ssm_cfg": {"expand": 1, "ngroups": 4, "d_state": 8}}
+    student = Student(family="mamba-in-llama", initialise="attention", mamba_config=mamba)
+    recipe = Recipe(name="r", teacher=teacher, student=student, stages=stages, precision="fp32", checkpoint_steps=2)
+    whole = native.load_model(str(train(recipe, tmp_path / "whole", QUIET)))
+    kept = [
+        json.loads((tmp_path / "whole" / name / "mamba_config.json").read_text())["attn_layers"]
+        for name in ("stage-1", "stage-2", "final")
+    ]
+    assert kept == [[0], [], []]
+    half, old = native.load_model(str(tmp_path / "whole" / "stage-1")), native.load_model(teacher)
+    assert not torch.equal(half.mixers[0].in_proj.weight, old.mixers[0].in_proj.weight)  # attention trains too
+    narrow = half.mixers[0].n_kv_heads * half.mixers[0].head_dim
+    keys = half.mixers[0].in_proj.weight[-2 * narrow : -narrow]
+    learnt = whole.mixers[0].in_proj.weight  # z, x, B, C, dt
+    assert (learnt[32 + narrow : 32 + 2 * narrow] - keys).abs().max() < 0.1 < keys.abs().max()
+    seen: list[int] = []
+
+    class Dying(Quiet):
+        def update(self, done: int, note: str) -> None:
+            seen.append(done)
+            if len(seen) == 6:
+                raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe, tmp_path / "broken", lambda title, total: Dying())
+    broken = native.load_model(str(train(recipe, tmp_path / "broken", QUIET)))
+    assert same(whole.state_dict(), broken.state_dict())
+
+
 def test_recomputing_activations_changes_nothing_but_the_work(
     tmp_path: Path, teacher: str, texts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -559,6 +596,6 @@ def test_the_trainee_of_a_recipe_has_an_empty_twin(teacher: str, texts: str) -> 
         student = Student(family=family, config=STUDENT if family == "llamba" else {})
         recipe = Recipe(name="r", teacher=teacher, student=student, stages=(small_stage(texts, "sft"),))
         trainee = make_trainee(recipe, torch.device("cpu"))
-        twin = trainee.empty()
+        twin = trainee.empty(1)
         twin.load_state_dict(trainee.model.state_dict())
         assert same(dict(trainee.model.named_parameters()), dict(twin.named_parameters()))

@@ -150,7 +150,6 @@ def test_a_recipe_is_what_the_file_says(tmp_path: Path) -> None:
     assert type(only.learning_rate) is type(only.loss.cross_entropy) is float
     assert (only.data.loss_on, only.data.packed, only.data.split) == ("completion", False, "train")
     assert only.steps == 4096 / (4 * 64 * 2)
-    assert only.steps_on(2) == 4
     assert not only.needs_teacher
 
 
@@ -159,7 +158,11 @@ def test_a_recipe_is_what_the_file_says(tmp_path: Path) -> None:
     [
         ("sed", 1, "there is no field sed; known here are checkpoint_steps, name"),
         ("stage.1.learningrate", 1.0, "there is no field stage[1].learningrate; known here are accumulate, activ"),
-        ("stage.0.data.sauce", "x", "there is no field stage[0].data.sauce; known here are loss_on, packed, source"),
+        (
+            "stage.0.data.sauce",
+            "x",
+            "there is no field stage[0].data.sauce; known here are loss_on, mixed_with, packed, source",
+        ),
         ("student.size", 1, "there is no field student.size"),
         ("stages", [], "there is no field stages; write each stage as a table [[stage]]"),
         ("stage", [], "a recipe has at least one [[stage]]"),
@@ -249,12 +252,60 @@ def test_a_bad_recipe_is_refused_by_the_name_of_its_field(path: str, value: Any,
         ("student.config.hidden_act", "gelu", "has no gate 'gelu'"),
         ("stage.0", stage("matrix-orientation", trainable="mixers"), "stage[0]: matrix-orientation is not for Mamba-1"),
         ("stage.1.data.loss_on", "answer", "stage[1].data.loss_on has no value 'answer'"),
+        ("stage.1.attn_layers", [1], "stage[1].attn_layers: replacement in steps starts with the first stage"),
+        (
+            "stage.0.attn_layers",
+            [0, 1],
+            "stage[0].attn_layers is the last and [0, 1], and student.mamba_config",
+        ),
+        ("stage.0.attn_layers", [0.5], "stage[0].attn_layers[0] must be a whole number, got 0.5"),
+        ("stage.0.attn_layers", 1, "stage[0].attn_layers must be a list, got 1"),
+        ("stage.0.data.mixed_with", ["task:sums"], "stage[0].data.mixed_with[0]: no task named 'sums'"),
     ],
 )
 def test_a_hybrid_that_does_not_fit_is_refused(path: str, value: Any, says: str) -> None:
     accepted(hybrid())
     with pytest.raises(UserError, match=re.escape(says)):
         accepted(change(hybrid(), path, value))
+
+
+def test_attention_that_is_to_come_back_is_refused() -> None:
+    recipe = hybrid()
+    recipe["stage"][0]["attn_layers"], recipe["stage"][1]["attn_layers"] = [0, 1], [1]
+    assert [one.attn_layers for one in accepted(recipe).stages] == [(0, 1), (1,)]
+    recipe["stage"][0]["attn_layers"] = [0]
+    with pytest.raises(UserError, match=re.escape("stage[1].attn_layers [1] must be some of [0]")):
+        accepted(recipe)
+
+
+@pytest.mark.parametrize(
+    ("rows", "accumulate", "devices", "share"),
+    [
+        (2, 32, 1, (2, 32)),
+        (2, 32, 8, (2, 4)),
+        (32, 1, 8, (4, 1)),
+        (3, 4, 2, (3, 2)),
+        (6, 2, 3, (4, 1)),
+        (3, 2, 6, (1, 1)),
+    ],
+)
+def test_a_step_is_the_same_on_any_number_of_devices(
+    rows: int, accumulate: int, devices: int, share: tuple[int, int]
+) -> None:
+    document = table()
+    document["stage"] = [stage("distillation", loss={"forward_kl": 1.0}, rows=rows, accumulate=accumulate)]
+    document["stage"][0]["tokens"] = 5 * rows * accumulate * 64
+    (only,) = accepted(document).stages
+    each = only.on(devices)
+    assert (each.rows, each.accumulate) == share
+    assert each.rows * each.accumulate * devices == rows * accumulate
+    assert only.steps == 5
+
+
+def test_rows_that_devices_cannot_share_are_refused() -> None:
+    (first, *_) = accepted(table()).stages
+    with pytest.raises(UserError, match=re.escape("has 2 rows (2 rows x 1 accumulate), which 4 devices cannot share")):
+        first.on(4)
 
 
 def test_nothing_to_match_and_nothing_to_compare_are_refused() -> None:
@@ -415,7 +466,7 @@ def test_more_costs_more() -> None:
     slow, fast = dry_run.plan(recipe, 1, 1.0), dry_run.plan(recipe, 2, 2.0)
     assert [each.hours / 4 for each in slow] == pytest.approx([each.hours for each in fast])
     assert [each.flops for each in slow] == [each.flops for each in fast]
-    with pytest.raises(UserError, match="no multiple of the 640 tokens of a step \\(5 devices x 2 rows x 64 context"):
+    with pytest.raises(UserError, match="which 5 devices cannot share evenly"):
         dry_run.plan(recipe, devices=5)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.errors import UserError
 
-from .documents import IGNORED, Document, open_examples, tokenise
+from .documents import IGNORED, Document, in_turn, open_examples, tokenise
 from .recipes import Stage
 
 WINDOW = 8
@@ -158,7 +158,8 @@ def open_batches(stage: Stage, tokenizer: Any, seed: int, processes: int = 1) ->
 
     Raises UserError when its source does not exist or is empty, or the tokenizer has no end token.
     """
-    examples = open_examples(stage.data.source, stage.data.split, seed)
+    sources = (stage.data.source, *stage.data.mixed_with)
+    examples = in_turn([open_examples(source, stage.data.split, seed) for source in sources])
     learns_prompt = stage.data.loss_on == "all"
 
     def document(number: int) -> Document:

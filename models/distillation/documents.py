@@ -78,6 +78,11 @@ def open_examples(source: str, split: str, seed: int) -> Examples:
     return listed(read_file(Path(place)) if kind == "file" else read_run(Path(place)), source, seed)
 
 
+def in_turn(sources: Sequence[Examples]) -> Examples:
+    """One example of each source after another, every source in its own order."""
+    return lambda number: sources[number % len(sources)](number // len(sources))
+
+
 def tokenise(example: Example, tokenizer: Any, context: int, learns_prompt: bool) -> Document:
     """A text as tokens, cut after `context` of them.
 

@@ -47,10 +47,13 @@ class StagePlan:
 def plan(recipe: Recipe, devices: int = 1, device_tflops: float = TFLOPS) -> list[StagePlan]:
     """The cost of every stage on so many devices, each sustaining so many 10^12 FLOP per second.
 
-    Raises UserError when a stage's tokens are no multiple of what a step on these devices reads.
+    Raises UserError when these devices cannot share the rows of a step evenly.
     """
-    teacher, student = build_pair(recipe)
-    return [plan_stage(recipe, stage, teacher, student, devices, device_tflops) for stage in recipe.stages]
+    plans = []
+    for number, stage in enumerate(recipe.stages):
+        teacher, student = build_pair(recipe, number)
+        plans.append(plan_stage(recipe, stage, teacher, student, devices, device_tflops))
+    return plans
 
 
 def as_document(recipe: Recipe, devices: int = 1, device_tflops: float = TFLOPS) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def plan_stage(
 ) -> StagePlan:
     """The cost of one stage."""
     set_trainable(student, stage.trainable)
-    steps = stage.steps_on(devices)
+    steps = stage.steps
     rows = stage.tokens // stage.context
     flops = rows * row_flops(stage, teacher, student)
     parameters, trained = count(student), count(student, trained=True)
@@ -99,9 +102,9 @@ def plan_stage(
         teacher_parameters=count(teacher),
         tokens=stage.tokens,
         steps=steps,
-        tokens_per_step=stage.tokens // steps,
+        tokens_per_step=stage.tokens_per_step,
         flops=flops,
-        memory=stage_memory(recipe, stage, teacher, student),
+        memory=stage_memory(recipe, stage.on(devices), teacher, student),
         hours=flops / (devices * device_tflops * 1e12) / 3600,
     )
 

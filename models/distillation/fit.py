@@ -5,14 +5,12 @@ will be on a real one.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from harness import plugins
-from harness.errors import UserError, choices
+from harness.errors import UserError
 from harness.models import native
 from harness.models.architectures import llama, phi
 from harness.models.architectures.causal_lm import CausalLM
@@ -22,33 +20,11 @@ from harness.models.checkpoints import Checkpoint, family, find_checkpoint, find
 from . import rewards
 from .matching import check_heads, replaced_layers
 from .objectives import set_trainable
-from .recipes import Recipe, Stage, Student
-from .students import build_student, start_mixer, take_over
+from .recipes import Initialise, Recipe, Stage
+from .rules import TOKEN_STAGES, check_replacement, check_stage, check_student
+from .students import build_student, start_mixer, student_at, take_over
 
 TEACHERS = {"llama": llama.build, "phi": phi.build}
-
-TOKEN_STAGES = ("distillation", "sft")
-STAGES = {
-    "llamba": ("matrix-orientation", "hidden-alignment", *TOKEN_STAGES),
-    "mamba-in-llama": ("matrix-orientation", "hidden-alignment", *TOKEN_STAGES),
-    "phi-mamba": ("matrix-orientation", "hidden-alignment", *TOKEN_STAGES),
-    "llama": TOKEN_STAGES,
-    "orm": ("orm",),
-    "prm": ("prm",),
-}
-"""The kinds of stage that each family can be trained by."""
-
-STARTS = {
-    "llamba": ("mohawk", "random"),
-    "mamba-in-llama": ("attention", "random"),
-    "phi-mamba": ("mohawk", "random"),
-    "llama": ("attention", "mohawk", "random"),
-    "orm": ("random",),
-    "prm": ("random",),
-}
-"""The values of `initialise` that mean something for each family; a llama takes all of its teacher by either of two."""
-
-SOURCES = {"task": "a task's NAME", "file": "a PATH.jsonl", "run": "a run's DIR", "hub": "a hub ID"}
 
 SHAPE_FIELDS: Mapping[str, Mapping[str, str]] = {
     "llamba": {
@@ -83,70 +59,10 @@ def check_fit(recipe: Recipe) -> None:
     check_student(recipe.student)
     for number, stage in enumerate(recipe.stages):
         check_stage(stage, recipe.student, f"stage[{number}].")
+    check_replacement(recipe)
     kind, config = teacher_config(recipe)
     check_shapes(recipe, kind, config)
-    teacher, student = build_pair(recipe)
-    if isinstance(student, CausalLM):
-        rehearse(recipe, teacher, student)
-
-
-def check_student(student: Student) -> None:
-    """Raises UserError for a start that the family does not have and for config tables that it lacks or cannot use."""
-    if student.initialise not in STARTS[student.family]:
-        raise UserError(
-            f"student.initialise '{student.initialise}' is not for {student.family}; write "
-            f"{choices(list(STARTS[student.family]))}"
-        )
-    if student.mamba_config and student.family != "mamba-in-llama":
-        raise UserError(f"student.mamba_config is for mamba-in-llama, not for {student.family}; leave it out")
-    if student.family in ("orm", "prm") and student.config:
-        raise UserError(f"student.config is empty for {student.family}: its trunk is the teacher; leave it out")
-    if student.family in ("llamba", "phi-mamba") and not student.config:
-        raise UserError(f"student.config is missing; write the fields of a {student.family}'s config.json")
-    if student.family == "mamba-in-llama" and not student.mamba_config:
-        raise UserError("student.mamba_config is missing; write at least attn_layers, the layers that keep attention")
-
-
-def check_stage(stage: Stage, student: Student, path: str) -> None:
-    """Raises UserError for a stage that the student's family cannot be trained by, or whose parts do not fit."""
-    if stage.kind not in STAGES[student.family]:
-        raise UserError(
-            f"{path}kind '{stage.kind}' is not for {student.family}; write {choices(list(STAGES[student.family]))}"
-        )
-    try:
-        _ = stage.steps
-    except UserError as error:
-        raise UserError(f"{path}{error}") from error
-    weights = (stage.loss.forward_kl, stage.loss.reverse_kl, stage.loss.cross_entropy)
-    if stage.kind in TOKEN_STAGES and not any(weights):
-        raise UserError(
-            f"{path}loss has no positive weight; write forward_kl, reverse_kl or cross_entropy in [stage.loss]"
-        )
-    if stage.kind not in TOKEN_STAGES and any(weights):
-        raise UserError(f"{path}loss is for distillation and sft; a {stage.kind} stage has one loss of its own")
-    if stage.kind == "matrix-orientation" and stage.trainable == "all":
-        raise UserError(f"{path}trainable must be mixers: matrix-orientation reaches nothing else")
-    if stage.kind in ("orm", "prm") and stage.trainable == "mixers":
-        raise UserError(f"{path}trainable must be all: the score head of an {stage.kind} is no mixer")
-    check_source(stage.data.source, f"{path}data.source")
-
-
-def check_source(source: str, path: str) -> None:
-    """Raises UserError when the data are not where the source says; of a hub id only the spelling is checked."""
-    kind, colon, rest = source.partition(":")
-    place = rest.partition("?")[0]
-    if kind not in SOURCES or not colon or not place:
-        known = choices([f"{name}: and {what}" for name, what in SOURCES.items()])
-        raise UserError(f"{path} '{source}' says no kind of data; write {known}")
-    if kind == "file" and not Path(place).is_file():
-        raise UserError(f"{path}: there is no file '{place}' (looked from {Path.cwd()})")
-    if kind == "run" and not (Path(place) / "manifest.json").is_file():
-        raise UserError(f"{path}: there is no run at '{place}' (looked from {Path.cwd()})")
-    if kind == "task":
-        try:
-            plugins.load_function("tasks", place)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+    rehearse(recipe)
 
 
 def teacher_config(recipe: Recipe) -> tuple[str, Mapping[str, Any]]:
@@ -221,8 +137,11 @@ def dig(config: Any, path: str) -> Any:
     return config
 
 
-def build_pair(recipe: Recipe) -> tuple[CausalLM, nn.Module]:
-    """Teacher and student on the meta device. Raises UserError when a config is not that of its family."""
+def build_pair(recipe: Recipe, stage: int = 0) -> tuple[CausalLM, nn.Module]:
+    """Teacher and the student of a stage, counted from 0, on the meta device.
+
+    Raises UserError when a config is not that of its family.
+    """
     kind, config = teacher_config(recipe)
     try:
         with torch.device("meta"):
@@ -234,26 +153,36 @@ def build_pair(recipe: Recipe) -> tuple[CausalLM, nn.Module]:
     if recipe.student.family == "orm" or recipe.student.family == "prm":
         with torch.device("meta"):
             return teacher, rewards.build(recipe.student.family, config)[0]
-    return teacher, build_student(recipe.student, config)[0]
+    return teacher, build_student(student_at(recipe, stage + 1), config)[0]
 
 
-def rehearse(recipe: Recipe, teacher: CausalLM, student: CausalLM) -> None:
+def rehearse(recipe: Recipe) -> None:
     """Do to shapes what is going to be done to weights. Raises UserError where they do not fit."""
-    start = recipe.student.initialise
-    try:
-        if start != "random":
-            take_over(student, teacher)
-            for number, (new, old) in enumerate(zip(student.mixers, teacher.mixers, strict=True)):
-                start_mixer(new, old, start, f"layer {number}")
-    except UserError as error:
-        raise UserError(f"student: {error}") from error
+    source: CausalLM | None = None
     for number, stage in enumerate(recipe.stages):
+        teacher, student = build_pair(recipe, number)
+        if not isinstance(student, CausalLM):
+            return
+        try:
+            start(recipe.student.initialise, student, source or teacher)
+        except UserError as error:
+            raise UserError(f"student: {error}") from error
+        source = student
         try:
             set_trainable(student, stage.trainable)
             if stage.needs_teacher:
                 check_match(stage, student, teacher)
         except UserError as error:
             raise UserError(f"stage[{number}]: {error}") from error
+
+
+def start(initialise: Initialise, student: CausalLM, source: CausalLM) -> None:
+    """Start a student from its teacher, or from itself with more attention layers. Raises UserError on a misfit."""
+    if initialise == "random":
+        return
+    take_over(student, source)
+    for number, (new, old) in enumerate(zip(student.mixers, source.mixers, strict=True)):
+        start_mixer(new, old, initialise, f"layer {number}")
 
 
 def check_match(stage: Stage, student: CausalLM, teacher: CausalLM) -> None:

@@ -20,7 +20,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -42,7 +42,8 @@ class Student:
     """What is trained. `config` and `mamba_config` are the fields of its config.json and mamba_config.json.
 
     With `random` nothing is taken from the teacher; with `mohawk` and `attention` everything but the mixers, which
-    start as the two methods say. An `orm` or `prm` is the teacher with a random score head, and its `config` is empty.
+    start as the two methods say (`mohawk` leaves those of a `mamba-in-llama` at their random values). An `orm` or `prm`
+    is the teacher with a random score head, and its `config` is empty.
     The config of a `llama` or `mamba-in-llama` may leave out what is the teacher's.
     """
 
@@ -65,10 +66,12 @@ class LossWeights:
 class Data:
     """What is read: `task:NAME?option=value`, `file:PATH.jsonl`, `run:DIR` or `hub:ID`.
 
-    `loss_on` completion leaves the prompt's tokens out of the loss; `packed` joins texts to rows without padding.
+    Texts are taken from `source` and each of `mixed_with` in turn. `loss_on` completion leaves the prompt's tokens out
+    of the loss; `packed` joins texts to rows without padding.
     """
 
     source: str
+    mixed_with: tuple[str, ...] = ()
     split: str = "train"
     loss_on: LossOn = "all"
     packed: bool = False
@@ -76,17 +79,22 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stretch of training with its own optimiser. `tokens` counts all that are read, padding included."""
+    """One stretch of training with its own optimiser. `tokens` counts all that are read, padding included.
+
+    A step reads `rows` x `accumulate` rows on however many devices there are; `on` says what each of them reads.
+    """
 
     kind: Kind
     tokens: int
     rows: int
-    """Per device and forward pass."""
+    """Per forward pass."""
     context: int
     """Tokens per row."""
     accumulate: int = 1
-    """Passes whose gradients make one step."""
+    """Passes, over all devices together, whose gradients make one step."""
     trainable: Trainable = "all"
+    attn_layers: tuple[int, ...] | None = None
+    """The layers that keep attention from this stage on, for stepwise replacement; None leaves them as they are."""
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
@@ -102,22 +110,37 @@ class Stage:
     data: Data
 
     @property
-    def steps(self) -> int:
-        """Optimiser steps on one device."""
-        return self.steps_on(1)
+    def tokens_per_step(self) -> int:
+        """Tokens that all devices together read in a step, padding included."""
+        return self.rows * self.context * self.accumulate
 
-    def steps_on(self, processes: int) -> int:
-        """Optimiser steps on so many devices. Raises UserError when the tokens are no multiple of a step's."""
-        per_step = self.rows * self.context * self.accumulate * processes
+    @property
+    def steps(self) -> int:
+        """Optimiser steps. Raises UserError when the tokens are no multiple of a step's."""
+        per_step = self.tokens_per_step
         if self.tokens % per_step:
-            where = f"{processes} devices x " if processes > 1 else ""
             below = self.tokens - self.tokens % per_step
             raise UserError(
                 f"tokens of the {self.kind} stage is {self.tokens}, no multiple of the {per_step} tokens of a step "
-                f"({where}{self.rows} rows x {self.context} context x {self.accumulate} accumulate); "
+                f"({self.rows} rows x {self.context} context x {self.accumulate} accumulate); "
                 f"write {below or per_step} or {below + per_step}"
             )
         return self.tokens // per_step
+
+    def on(self, devices: int) -> "Stage":
+        """The stage with the `rows` and `accumulate` of each of so many devices: fewer passes first, then fewer rows.
+
+        Raises UserError when the rows of a step cannot be shared out evenly.
+        """
+        share, rest = divmod(self.rows * self.accumulate, devices)
+        passes = -(-share // self.rows)
+        if rest or share % passes:
+            raise UserError(
+                f"a step of the {self.kind} stage has {self.rows * self.accumulate} rows ({self.rows} rows x "
+                f"{self.accumulate} accumulate), which {devices} devices cannot share evenly; train on another number "
+                "of devices or change rows or accumulate"
+            )
+        return replace(self, rows=share // passes, accumulate=passes)
 
     @property
     def needs_teacher(self) -> bool:
@@ -206,6 +229,11 @@ def read_value(hint: Any, value: Any, path: str) -> Any:
         return value
     if hint == tuple[Stage, ...]:
         return tuple(read_table(Stage, entry, f"stage[{number}].") for number, entry in enumerate(value))
+    if hint in (tuple[str, ...], tuple[int, ...] | None):
+        kind = str if hint == tuple[str, ...] else int
+        if not isinstance(value, list):
+            raise UserError(f"{path} must be a list, got {value!r}")
+        return tuple(read_value(kind, entry, f"{path}[{number}]") for number, entry in enumerate(value))
     if hint == tuple[float, float]:
         if not isinstance(value, list) or len(value) != 2:
             raise UserError(f"{path} must be two numbers, such as [0.9, 0.95], got {value!r}")

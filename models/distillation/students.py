@@ -6,6 +6,7 @@ teacher's. In place of the others stand mixers that start as MOHAWK's (arXiv 240
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from harness.models.architectures.mamba1 import Mamba1Mixer
 from harness.models.architectures.mamba2_mixer import Mamba2Mixer
 from harness.models.architectures.short_conv import ShortConv
 
-from .recipes import Initialise, Student
+from .recipes import Initialise, Recipe, Student
 
 BUILDERS = {
     "llama": llama.build,
@@ -41,7 +42,7 @@ def make_student(
     `mohawk` and `attention` take embedding, norms, feed-forward layers, head and every mixer of the same kind from the
     teacher. New mixers start at their defaults, and then
 
-    - `mohawk`: discrete Mamba-2 gets a convolution that changes nothing and an open gate;
+    - `mohawk`: discrete Mamba-2 gets a convolution that changes nothing and an open gate, others nothing;
     - `attention`: MambaInLlama's gets x, B, C and its output projection from values, keys, queries and output;
     - `random`: nothing is taken from the teacher at all.
 
@@ -107,6 +108,24 @@ def student_configs(
         "attn_layers": [],
     }
     return config, {**mamba_config, **student.mamba_config}
+
+
+def student_at(recipe: Recipe, number: int) -> Student:
+    """The student in stage `number`, counted from 1, with the attention layers that the stages so far have left."""
+    left = [stage.attn_layers for stage in recipe.stages[:number] if stage.attn_layers is not None]
+    if not left:
+        return recipe.student
+    return replace(recipe.student, mamba_config={**recipe.student.mamba_config, "attn_layers": list(left[-1])})
+
+
+def attention_layers_of(student: Student) -> list[int]:
+    """The layers that keep attention by a student's mamba_config."""
+    return sorted(student.mamba_config.get("attn_layers", []))
+
+
+def attention_layers(model: CausalLM) -> list[int]:
+    """The layers of a model whose mixer is attention."""
+    return [number for number, mixer in enumerate(model.mixers) if isinstance(mixer, Attention)]
 
 
 @torch.no_grad()

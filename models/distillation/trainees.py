@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.models.architectures.causal_lm import CausalLM
 from harness.models.architectures.initial import allocate
 from harness.models.checkpoints import Checkpoint, find_checkpoint
 from harness.models.native import load_model
@@ -20,23 +21,25 @@ from .recipes import Recipe, Stage
 from .reward_data import reward_batches
 from .rewards import RewardTrunk
 from .saving import save_checkpoint
-from .students import build_student, make_student, student_configs
+from .students import attention_layers, attention_layers_of, build_student, make_student, student_at, student_configs
 
 
 @dataclass(slots=True)
 class Trainee:
     """A model to train, in float32, and what is done with it.
 
-    `empty()` is another one of the same shape, without values, on the CPU; `objective(model, stage)` is a module from a
-    batch to a mapping with the `loss`, and has the model as its only submodule; `batches(stage, seed, processes)`;
-    `save(model, folder)` writes a checkpoint.
+    Stages are numbered from 1. `grown(model, number)` is the model as the stage wants it, the same one where it changes
+    nothing; `empty(number)` is another one of that stage's shape, without values, on the CPU; `objective(model, stage)`
+    is a module from a batch to a mapping with the `loss`, and has the model as its only submodule; `batches(stage,
+    seed, processes)`; `save(model, folder, number)` writes a checkpoint.
     """
 
     model: nn.Module
-    empty: Callable[[], nn.Module]
+    grown: Callable[[nn.Module, int], nn.Module]
+    empty: Callable[[int], nn.Module]
     objective: Callable[[nn.Module, Stage], nn.Module]
     batches: Callable[[Stage, int, int], NumberedBatches]
-    save: Callable[[nn.Module, Path], None]
+    save: Callable[[nn.Module, Path, int], None]
 
 
 class RewardObjective(nn.Module):
@@ -63,17 +66,23 @@ def make_trainee(recipe: Recipe, device: torch.device) -> Trainee:
     teacher = load_model(recipe.teacher)
     if recipe.student.family in ("orm", "prm"):
         return reward_trainee(recipe, teacher, checkpoint, tokenizer)
-    model, layout = make_student(recipe.student, teacher, checkpoint.config, recipe.seed)
+    model, _ = make_student(student_at(recipe, 1), teacher, checkpoint.config, recipe.seed)
     guide = teacher
     if device.type != "cpu":
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         guide = load_model(recipe.teacher, dtype, str(device))
     guide.requires_grad_(False)
-    config, mamba_config = student_configs(recipe.student, checkpoint.config)
     generation = generation_config(checkpoint) | {"eos_token_id": sorted(end_tokens(checkpoint, tokenizer))}
 
-    def empty() -> nn.Module:
-        made, _ = build_student(recipe.student, checkpoint.config)
+    def grown(trained: nn.Module, number: int) -> nn.Module:
+        assert isinstance(trained, CausalLM)
+        wanted = student_at(recipe, number)
+        if recipe.student.family != "mamba-in-llama" or attention_layers(trained) == attention_layers_of(wanted):
+            return trained
+        return make_student(wanted, trained, checkpoint.config, recipe.seed)[0]
+
+    def empty(number: int) -> nn.Module:
+        made, _ = build_student(student_at(recipe, number), checkpoint.config)
         allocate(made, torch.float32, torch.device("cpu"))
         return made
 
@@ -81,13 +90,16 @@ def make_trainee(recipe: Recipe, device: torch.device) -> Trainee:
         set_trainable(trained, stage.trainable)
         return make_objective(stage, trained, guide)
 
-    def save(trained: nn.Module, folder: Path) -> None:
+    def save(trained: nn.Module, folder: Path, number: int) -> None:
+        student = student_at(recipe, number)
+        _, layout = build_student(student, checkpoint.config)
+        config, mamba_config = student_configs(student, checkpoint.config)
         save_checkpoint(folder, trained, layout, config, mamba_config, tokenizer, generation_config=generation)
 
     def batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
         return open_batches(stage, tokenizer, seed, processes)
 
-    return Trainee(model, empty, objective, batches, save)
+    return Trainee(model, grown, empty, objective, batches, save)
 
 
 def reward_trainee(recipe: Recipe, teacher: Any, checkpoint: Checkpoint, tokenizer: Any) -> Trainee:
@@ -95,17 +107,17 @@ def reward_trainee(recipe: Recipe, teacher: Any, checkpoint: Checkpoint, tokeniz
     kind: rewards.RewardKind = "orm" if recipe.student.family == "orm" else "prm"
     model, layout = rewards.from_teacher(kind, teacher, checkpoint.config, recipe.seed)
 
-    def empty() -> nn.Module:
+    def empty(number: int) -> nn.Module:
         with torch.device("meta"):
             made, _ = rewards.build(kind, checkpoint.config)
         allocate(made, torch.float32, torch.device("cpu"))
         return made
 
-    def save(trained: nn.Module, folder: Path) -> None:
+    def save(trained: nn.Module, folder: Path, number: int) -> None:
         assert isinstance(trained, RewardTrunk)
         rewards.save(folder, trained, layout, checkpoint.config, tokenizer, torch.float32)
 
     def batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
         return reward_batches(stage, tokenizer, seed)
 
-    return Trainee(model, empty, RewardObjective, batches, save)
+    return Trainee(model, lambda trained, number: trained, empty, RewardObjective, batches, save)

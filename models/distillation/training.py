@@ -104,11 +104,15 @@ class Sitting:
 
 @dataclass(slots=True)
 class Work:
-    """One stage in training: its optimiser and data, made ready for the devices. `seed` is the data's."""
+    """One stage in training: its optimiser and data, made ready for the devices.
+
+    `passes` are those of one device in a step; `seed` is the data's.
+    """
 
     stage: Stage
     number: int
     steps: int
+    passes: int
     seed: int
     batches: NumberedBatches
     learner: nn.Module
@@ -118,15 +122,16 @@ class Work:
 def run_stage(sitting: Sitting, number: int) -> None:
     """Train one stage from its beginning, or from the sitting's place in it, to its last step."""
     stage, accelerator, trainee = sitting.recipe.stages[number - 1], sitting.accelerator, sitting.trainee
-    steps = stage.steps_on(accelerator.num_processes)
+    share = stage.on(accelerator.num_processes)
     seed = stream_seed(sitting.recipe.seed, "stage", number)
-    batches = trainee.batches(stage, seed, accelerator.num_processes)
+    batches = trainee.batches(share, seed, accelerator.num_processes)
+    trainee.model = trainee.grown(trainee.model, number)
     objective = trainee.objective(trainee.model, stage)
     # MOHAWK's first stage gives no gradient to some parameters of the mixers that it trains.
     accelerator.ddp_handler.find_unused_parameters = stage.kind == "matrix-orientation"
     learner, optimizer = accelerator.prepare(objective, make_optimizer(objective, stage))
-    accelerator.gradient_accumulation_steps = stage.accumulate
-    work = Work(stage, number, steps, seed, batches, learner.train(), optimizer)
+    accelerator.gradient_accumulation_steps = share.accumulate
+    work = Work(stage, number, stage.steps, share.accumulate, seed, batches, learner.train(), optimizer)
     if (sitting.place.stage, sitting.place.step > 0) == (number, True):
         position = load_state(accelerator, sitting.out, sitting.place)
         if isinstance(batches, Batches):
@@ -141,9 +146,9 @@ def run_stage(sitting: Sitting, number: int) -> None:
 
 def batch_numbers(sitting: Sitting, work: Work, first_step: int) -> range:
     """The numbers of this process's batches from a step to the end of the stage."""
-    processes, accumulate = sitting.accelerator.num_processes, work.stage.accumulate
-    start = first_step * accumulate * processes + sitting.accelerator.process_index
-    return range(start, work.steps * accumulate * processes + sitting.accelerator.process_index + 1, processes)
+    processes, passes = sitting.accelerator.num_processes, work.passes
+    start = first_step * passes * processes + sitting.accelerator.process_index
+    return range(start, work.steps * passes * processes + sitting.accelerator.process_index + 1, processes)
 
 
 def take_steps(sitting: Sitting, work: Work) -> None:
@@ -168,7 +173,7 @@ def take_steps(sitting: Sitting, work: Work) -> None:
             display.update(step + 1, f"loss {row['loss']:.4f}, {speed}")
             before = now
             if stopped or step + 1 == work.steps or (step + 1) % sitting.recipe.checkpoint_steps == 0:
-                after = numbers[(step + 1 - first) * work.stage.accumulate]
+                after = numbers[(step + 1 - first) * work.passes]
                 position = work.batches.position(after) if isinstance(work.batches, Batches) else 0
                 save_state(sitting.accelerator, sitting.out, sitting.place, position)
             if stopped:
@@ -191,7 +196,7 @@ def take_step(
     for group in work.optimizer.param_groups:
         group["lr"] = rate
     sums: defaultdict[str, float] = defaultdict(float, stopped=float(is_asked_to_stop))
-    for _ in range(work.stage.accumulate):
+    for _ in range(work.passes):
         number, batch = next(feed)
         with accelerator.accumulate(work.learner):
             losses = work.learner(batch.to(accelerator.device))
@@ -209,7 +214,7 @@ def take_step(
         sums["real_tokens"] += int(batch.lengths.sum())
     totals = accelerator.reduce(torch.tensor(list(sums.values()), dtype=torch.float64, device=accelerator.device))
     total = dict(zip(sums, totals.tolist(), strict=True))
-    count = work.stage.accumulate * accelerator.num_processes
+    count = work.passes * accelerator.num_processes
     means = {name: value if name in ("stopped", "real_tokens") else value / count for name, value in total.items()}
     return means | {"gradient_norm": norm}
 
@@ -227,7 +232,7 @@ def check_finite(sitting: Sitting, work: Work, what: str, value: float, number: 
 def note_step(sitting: Sitting, work: Work, measured: Values, rate: float, seconds: float) -> Values:
     """Move the sitting's place on by a step and write its row of metrics.csv; returns the row."""
     stage, before = work.stage, sitting.place
-    tokens = stage.rows * stage.context * stage.accumulate * sitting.accelerator.num_processes
+    tokens = stage.tokens_per_step
     real, spent = before.real_tokens + int(measured.pop("real_tokens")), before.seconds + seconds
     sitting.place = place = Place(work.number, before.step + 1, before.tokens + tokens, real, spent)
     row: dict[str, Any] = {"stage": place.stage, "kind": stage.kind, "step": place.step}
@@ -279,7 +284,7 @@ def whole_model(sitting: Sitting, learner: nn.Module) -> nn.Module:
     if accelerator.distributed_type != DistributedType.FSDP:
         return trainee.model
     state = accelerator.get_state_dict(learner)  # in the main process
-    model = trainee.empty()
+    model = trainee.empty(sitting.place.stage)
     if accelerator.is_main_process:
         model.load_state_dict({name.partition(".")[2]: tensor for name, tensor in state.items()})
     for parameter in model.parameters():
@@ -290,7 +295,7 @@ def whole_model(sitting: Sitting, learner: nn.Module) -> nn.Module:
 def save(sitting: Sitting, name: str) -> None:
     """Write the model as a checkpoint of its family, from one process."""
     if sitting.accelerator.is_main_process:
-        sitting.trainee.save(sitting.trainee.model, sitting.out / name)
+        sitting.trainee.save(sitting.trainee.model, sitting.out / name, sitting.place.stage)
     sitting.accelerator.wait_for_everyone()
 
 
