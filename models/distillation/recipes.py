@@ -30,6 +30,7 @@ Family = Literal["llamba", "mamba-in-llama", "phi-mamba", "llama", "orm", "prm"]
 Initialise = Literal["mohawk", "attention", "random"]
 Kind = Literal["matrix-orientation", "hidden-alignment", "distillation", "sft", "orm", "prm"]
 Precision = Literal["bf16", "fp32"]
+Weights = Literal["fp32", "bf16", "fp16"]
 Trainable = Literal["mixers", "all"]
 Schedule = Literal["wsd", "cosine", "constant"]
 LossOn = Literal["all", "completion"]
@@ -151,7 +152,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A whole run. `teacher_config` repeats fields of the teacher's config.json where its files are not at hand."""
+    """A whole run.
+
+    It trains in `precision`; `weights` is how the finished checkpoint is stored. `teacher_config` repeats fields of the
+    teacher's config.json where its files are not at hand.
+    """
 
     name: str
     teacher: str
@@ -159,6 +164,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     seed: int = 0
     precision: Precision = "bf16"
+    weights: Weights = "fp32"
     checkpoint_steps: int = 200
     teacher_config: Mapping[str, Any] = field(default_factory=dict)
 

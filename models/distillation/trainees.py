@@ -31,7 +31,7 @@ class Trainee:
     Stages are numbered from 1. `grown(model, number)` is the model as the stage wants it, the same one where it changes
     nothing; `empty(number)` is another one of that stage's shape, without values, on the CPU; `objective(model, stage)`
     is a module from a batch to a mapping with the `loss`, and has the model as its only submodule; `batches(stage,
-    seed, processes)`; `save(model, folder, number)` writes a checkpoint.
+    seed, processes)`; `save(model, folder, number, dtype)` writes a checkpoint.
     """
 
     model: nn.Module
@@ -39,7 +39,7 @@ class Trainee:
     empty: Callable[[int], nn.Module]
     objective: Callable[[nn.Module, Stage], nn.Module]
     batches: Callable[[Stage, int, int], NumberedBatches]
-    save: Callable[[nn.Module, Path, int], None]
+    save: Callable[[nn.Module, Path, int, torch.dtype], None]
 
 
 class RewardObjective(nn.Module):
@@ -90,11 +90,11 @@ def make_trainee(recipe: Recipe, device: torch.device) -> Trainee:
         set_trainable(trained, stage.trainable)
         return make_objective(stage, trained, guide)
 
-    def save(trained: nn.Module, folder: Path, number: int) -> None:
+    def save(trained: nn.Module, folder: Path, number: int, dtype: torch.dtype) -> None:
         student = student_at(recipe, number)
         _, layout = build_student(student, checkpoint.config)
         config, mamba_config = student_configs(student, checkpoint.config)
-        save_checkpoint(folder, trained, layout, config, mamba_config, tokenizer, generation_config=generation)
+        save_checkpoint(folder, trained, layout, config, mamba_config, tokenizer, dtype, generation)
 
     def batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
         return open_batches(stage, tokenizer, seed, processes)
@@ -113,9 +113,9 @@ def reward_trainee(recipe: Recipe, teacher: Any, checkpoint: Checkpoint, tokeniz
         allocate(made, torch.float32, torch.device("cpu"))
         return made
 
-    def save(trained: nn.Module, folder: Path, number: int) -> None:
+    def save(trained: nn.Module, folder: Path, number: int, dtype: torch.dtype) -> None:
         assert isinstance(trained, RewardTrunk)
-        rewards.save(folder, trained, layout, checkpoint.config, tokenizer, torch.float32)
+        rewards.save(folder, trained, layout, checkpoint.config, tokenizer, dtype)
 
     def batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
         return reward_batches(stage, tokenizer, seed)

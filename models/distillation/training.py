@@ -28,13 +28,15 @@ from harness.nouns import stream_seed
 from harness.progress import ShowProgress, chooser
 
 from .batches import Batches, NumberedBatches, TrainingBatch, read_ahead
-from .recipes import Recipe, Stage
+from .recipes import Recipe, Stage, Weights
 from .run_folder import Metrics, Place, claimed, load_state, newest_place, save_state
 from .schedules import learning_rate, make_optimizer
 from .trainees import Trainee, make_trainee
 
 Make = Callable[[Recipe, torch.device], Trainee]
 Values = dict[str, float]
+
+STORED: dict[Weights, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
@@ -68,8 +70,8 @@ def train(
         sitting = Sitting(recipe, trainee, accelerator, out, metrics, show_progress, clock, place)
         for number in range(place.stage, len(recipe.stages) + 1):
             run_stage(sitting, number)
-            save(sitting, f"stage-{number}")
-        save(sitting, "final")
+            save(sitting, f"stage-{number}", torch.float32)
+        save(sitting, "final", STORED[recipe.weights])
     return out / "final"
 
 
@@ -292,10 +294,10 @@ def whole_model(sitting: Sitting, learner: nn.Module) -> nn.Module:
     return model
 
 
-def save(sitting: Sitting, name: str) -> None:
+def save(sitting: Sitting, name: str, dtype: torch.dtype) -> None:
     """Write the model as a checkpoint of its family, from one process."""
     if sitting.accelerator.is_main_process:
-        sitting.trainee.save(sitting.trainee.model, sitting.out / name, sitting.place.stage)
+        sitting.trainee.save(sitting.trainee.model, sitting.out / name, sitting.place.stage, dtype)
     sitting.accelerator.wait_for_everyone()
 
 
