@@ -18,18 +18,17 @@ import argparse
 import csv
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
 
 from harness import plugins
-from harness.bank import load_bank
 from harness.bench import Arm, Plan, bench_arm
-from harness.curves import k_curve
 from harness.models.checkpoints import find_checkpoint
 from harness.models.distillation.batches import open_batches
 from harness.models.distillation.objectives import make_objective
@@ -73,9 +72,8 @@ def losses(out: Path) -> list[list[float]]:
     """The losses of every stage that was trained, step by step."""
     with (out / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [
-        [float(row["loss"]) for row in rows if row["stage"] == str(n)] for n in sorted({int(r["stage"]) for r in rows})
-    ]
+    stages = sorted({int(row["stage"]) for row in rows})
+    return [[float(row["loss"]) for row in rows if row["stage"] == str(stage)] for stage in stages]
 
 
 def edges(values: list[float]) -> str:
@@ -94,12 +92,16 @@ def forward_kl(final: Path, like: Stage) -> float:
 
 
 def pass_at_1(final: Path, out: Path, problems: int) -> str:
-    """Accuracy with its 95 % interval over problems, in percent."""
+    """Accuracy with its 95 % interval over problems (a normal one, the samples of a problem one cluster), in percent."""
     plan = Plan("arithmetic", (), None, problems, "throughput", None, 4, Sampling(0.8, max_tokens=400))
     task = plugins.load_task("arithmetic")
     run = bench_arm(Arm(str(final), "native", ("max_batch_size=128",), out), plan, task, chooser(quiet=True))
-    point = k_curve(plugins.load_selector("first"), load_bank(run)).points[0]
-    return f"{100 * point.value:.1f} [{100 * point.low:.1f}, {100 * point.high:.1f}]"
+    of: defaultdict[str, list[bool]] = defaultdict(list)
+    for row in run.verdicts():
+        of[row["problem_id"]].append(row["verdict"] == "correct")
+    means = [100 * fmean(correct) for correct in of.values()]
+    half = 1.96 * stdev(means) / len(means) ** 0.5
+    return f"{fmean(means):.1f} ± {half:.1f}"
 
 
 def draw(path: Path, results: dict[str, list[list[float]]]) -> None:
