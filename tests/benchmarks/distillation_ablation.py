@@ -92,7 +92,7 @@ def forward_kl(final: Path, like: Stage) -> float:
 
 
 def pass_at_1(final: Path, out: Path, problems: int) -> str:
-    """Accuracy with its 95 % interval over problems (a normal one, the samples of a problem one cluster), in percent."""
+    """Accuracy with its 95 % interval over problems (normal, each problem a cluster), in percent."""
     plan = Plan("arithmetic", (), None, problems, "throughput", None, 4, Sampling(0.8, max_tokens=400))
     task = plugins.load_task("arithmetic")
     run = bench_arm(Arm(str(final), "native", ("max_batch_size=128",), out), plan, task, chooser(quiet=True))
