@@ -1,14 +1,20 @@
 """A run as statistics see it: per problem the candidates, their verdicts, and where each lies on every axis."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
 
+from harness.columns import Columns, StepScores
 from harness.nouns import Candidate, Graded
+from harness.positions import Positions, charged_positions, generation_positions
+from harness.recorded import Recorded, read_recorded
+from harness.records import COMPLETIONS, VERDICTS, read_parts
 from harness.runs import Run
 
-Positions = Mapping[str, tuple[float, ...]]
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,103 +22,177 @@ class Item:
     """One problem of a run.
 
     `graded` holds one entry for each sample that was asked for, in order of sample index; `positions[axis][i]` is what
-    had been spent on the axis when candidate i finished: infinite when the deadline cut it, NaN when it is not
-    recorded.
+    generation had spent on the axis when candidate i finished: infinite when the deadline cut it, NaN when it is not
+    recorded. For each reward model, `scores` holds what it said and `charged` the positions at which a candidate is
+    available to its selectors, the model's own time and FLOPs counted. `shared_clock` says that all problems of the run
+    were in flight at once, on one clock.
     """
 
     problem_id: str
     prompt: str
     graded: Graded
     positions: Positions
+    charged: Mapping[str, Positions] = field(default_factory=dict)
+    scores: Mapping[str, StepScores] = field(default_factory=dict)
+    shared_clock: bool = False
+
+    def seen_by(self, reward_model: str, charged: bool = True) -> "Item":
+        """The item as a score-reading selector sees it: with this reward model's scores, its cost counted or not."""
+        scores = self.scores[reward_model]
+        columns = replace(self.graded.columns, scores=scores)
+        graded = Graded(Scored(self.graded.candidates, scores), self.graded.correct, columns)
+        return replace(self, graded=graded, positions=self.charged[reward_model] if charged else self.positions)
 
 
-def load_bank(run: Run, reward_model: str | None = None) -> list[Item]:
-    """Read a run into items, in task order. Samples that never started stand as candidates without an answer."""
-    verdicts = {(row["problem_id"], row["sample_index"]): row for row in run.verdicts()}
-    scores = {
-        (row["problem_id"], row["sample_index"]): tuple(row["scores"])
-        for row in run.scores()
-        if reward_model in (None, row["reward_model"])
-    }
-    problems = run.problems()
-    rows_of: dict[str, list[dict[str, Any]]] = {problem["problem_id"]: [] for problem in problems}
-    for row in run.completions():
-        rows_of[row["problem_id"]].append(row)
-    scopes = (
-        [[row for rows in rows_of.values() for row in rows]]
-        if run.spec.get("protocol") == "throughput"
-        else list(rows_of.values())
-    )
-    spent = {key: place for rows in scopes for key, place in positions_in(rows).items()}
-    samples = run.spec["samples"]
-    return [item_of(problem, rows_of[problem["problem_id"]], samples, verdicts, scores, spent) for problem in problems]
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored(Sequence[Candidate]):
+    """Candidates with the scores of one reward model put in when they are looked at."""
+
+    source: Sequence[Candidate]
+    scores: StepScores
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, place: int | slice) -> Candidate | Sequence[Candidate]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(len(self))[place]]
+        return replace(self.source[place], scores=self.scores.row(place), scores_are_logits=self.scores.logits)
 
 
-def item_of(
-    problem: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    samples: int,
-    verdicts: Mapping[tuple[str, int], Mapping[str, Any]],
-    scores: Mapping[tuple[str, int], tuple[float, ...]],
-    spent: Mapping[tuple[str, int], tuple[float, float, float]],
-) -> Item:
-    """Put one problem's rows, verdicts and scores together."""
-    by_index = {row["sample_index"]: row for row in rows}
-    candidates, correct, places = [], [], []
-    for index in range(samples):
-        key = (problem["problem_id"], index)
-        row, verdict = by_index.get(index), verdicts.get(key)
-        candidates.append(candidate_of(index, row, verdict, scores.get(key, ())))
-        correct.append(verdict is not None and verdict["verdict"] == "correct")
-        places.append(spent.get(key, (math.inf,) * 3))
-    seconds, flops, tokens = zip(*places, strict=True)
-    positions = {"seconds": seconds, "flops": flops, "tokens": tokens}
-    return Item(problem["problem_id"], problem["prompt"], Graded(tuple(candidates), tuple(correct)), positions)
+class Texts:
+    """The texts and answers of a run, read when a selector first asks for a candidate, kept as Arrow columns."""
+
+    def __init__(self, run: Run, recorded: Recorded) -> None:
+        self.run, self.recorded = run, recorded
+        self.tables: tuple[pa.Table, pa.Table] | None = None
+        self.latest: tuple[int, tuple[Candidate, ...]] = (-1, ())
+
+    def candidates(self, problem: int) -> tuple[Candidate, ...]:
+        """The candidates of one problem; those of the problem asked for last stay in memory."""
+        if self.latest[0] != problem:
+            self.latest = (problem, tuple(self.read(problem)))
+        return self.latest[1]
+
+    def read(self, problem: int) -> Iterator[Candidate]:
+        """Build the candidates of one problem; a sample that never started has no text and no answer."""
+        if self.tables is None:
+            self.tables = (
+                read_parts(self.run.path / "completions", COMPLETIONS, ["text", "logprob"]),
+                read_parts(self.run.path / "verdicts", VERDICTS, ["answer"]),
+            )
+        own = self.recorded
+        rows = slice(own.starts[problem], own.starts[problem + 1])
+        texts = values_at(self.tables[0], "text", own.completion_row[rows])
+        logprobs = values_at(self.tables[0], "logprob", own.completion_row[rows])
+        answers = values_at(self.tables[1], "answer", own.verdict_row[rows])
+        columns = columns_in(own, rows)
+        for i, (text, answer, logprob) in enumerate(zip(texts, answers, logprobs, strict=True)):
+            answer_class = None if columns.classes[i] < 0 else int(columns.classes[i])
+            yield Candidate(
+                int(columns.sample_index[i]), text or "", answer, answer_class, int(columns.completion_tokens[i]),
+                float(columns.finished_s[i]), logprob,
+            )  # fmt: skip
 
 
-def candidate_of(
-    index: int, row: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, scores: tuple[float, ...]
-) -> Candidate:
-    """One candidate; a sample that never started has no text and no answer."""
-    if row is None:
-        return Candidate(index, "", None, None, 0, math.inf)
-    answer, answer_class = (verdict["answer"], verdict["answer_class"]) if verdict else (None, None)
-    return Candidate(
-        index, row["text"], answer, answer_class, row["completion_tokens"], row["finished_s"], row["logprob"], scores
-    )
+def values_at(table: "pa.Table", name: str, rows: "np.ndarray") -> list[Any]:
+    """The column's values at these rows, None where the row is -1."""
+    import pyarrow as pa
+
+    values: list[Any] = table[name].take(pa.array(rows, mask=rows < 0)).to_pylist()
+    return values
 
 
-def positions_in(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], tuple[float, float, float]]:
-    """Seconds, FLOPs and tokens that one scope had spent when each of its completions finished.
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredCandidates(Sequence[Candidate]):
+    """The candidates of one problem, read from disk when one is looked at."""
 
-    At the moment a row finishes, the rows decoded beside it have spent work too; a row's decode work is taken to grow
-    evenly between its first token and its end, which is exact for rows that step together.
-    """
+    texts: Texts
+    problem: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, place: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self.texts.candidates(self.problem)[place]
+
+
+def columns_in(recorded: Recorded, rows: slice, scores: StepScores | None = None) -> Columns:
+    """The columns of some rows; what was cut, failed or never begun never finishes."""
     import numpy as np
 
-    if not rows:
-        return {}
+    there = recorded.there[rows]
+    return Columns(
+        recorded.sample_index[rows],
+        recorded.classes[rows],
+        np.where(there, np.nan_to_num(recorded.numbers["completion_tokens"][rows]), 0).astype(int),
+        np.where(recorded.cut[rows], np.inf, recorded.numbers["finished_s"][rows]),
+        scores,
+    )
 
-    def columns(*names: str) -> list[Any]:
-        return [np.array([math.nan if row[name] is None else row[name] for row in rows], float) for name in names]
 
-    started, first, finished, tokens = columns("started_s", "first_token_s", "finished_s", "completion_tokens")
-    prefill, decode = columns("prefill_flops", "decode_flops")
-    first = np.where(np.isnan(first), finished, first)
-    spans = np.maximum(finished - first, 1e-12)
-    order = np.argsort(finished, kind="stable")
-    spent = np.full((len(rows), 3), np.nan)
-    for start in range(0, len(rows), 256):
-        some = order[start : start + 256]
-        now = finished[some, None]
-        share = np.where(now >= finished, 1.0, np.clip((now - first) / spans, 0.0, 1.0))
-        spent[some, 0] = finished[some]
-        spent[some, 1] = share @ decode + (now >= started) @ prefill
-        spent[some, 2] = share @ tokens
-    cut = [row["finish_reason"] in ("deadline", "error") for row in rows]
-    spent[np.isnan(finished)] = np.nan
-    spent[cut] = np.inf
-    return {
-        (row["problem_id"], row["sample_index"]): (float(place[0]), float(place[1]), float(place[2]))
-        for row, place in zip(rows, spent, strict=True)
-    }
+def load_bank(run: Run) -> list[Item]:
+    """Read a run into items, in task order. Samples that never started stand as candidates without an answer.
+
+    A run with exactly one reward model shows its scores to every selector; with several only `Item.seen_by` does.
+
+    Raises UserError when the run has no completions yet.
+    """
+    return items_of(run, read_recorded(run))
+
+
+def items_of(run: Run, recorded: Recorded) -> list[Item]:
+    """The items of a run that was read."""
+    shared = run.spec.get("protocol") == "throughput"
+    positions, charged = all_positions(recorded, shared)
+    texts = Texts(run, recorded)
+    prompts = {row["problem_id"]: row["prompt"] for row in run.problems()}
+    items = []
+    for i, name in enumerate(recorded.problem_ids):
+        rows = slice(recorded.starts[i], recorded.starts[i + 1])
+        scores = {key: part_of(rewards.scores, rows) for key, rewards in recorded.rewards.items()}
+        only = next(iter(scores.values())) if len(scores) == 1 else None
+        candidates: Sequence[Candidate] = StoredCandidates(texts, i, rows.stop - rows.start)
+        graded = Graded(
+            Scored(candidates, only) if only else candidates, recorded.correct[rows], columns_in(recorded, rows, only)
+        )
+        own = {axis: places[rows] for axis, places in positions.items()}
+        by_model = {key: {axis: places[rows] for axis, places in every.items()} for key, every in charged.items()}
+        items.append(Item(name, prompts[name], graded, own, by_model, scores, shared))
+    return items
+
+
+def part_of(scores: StepScores, rows: slice) -> StepScores:
+    """The scores of consecutive rows."""
+    starts = scores.starts[rows.start : rows.stop + 1]
+    return StepScores(scores.values[starts[0] : starts[-1]], starts - starts[0], scores.logits)
+
+
+def all_positions(
+    recorded: Recorded, shared_clock: bool
+) -> "tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]":
+    """The positions of all rows, by generation and charged by each reward model; each scope has its own clock."""
+    import numpy as np
+
+    n = len(recorded.sample_index)
+    bounds = [0, n] if shared_clock else recorded.starts
+    generated = {axis: np.full(n, np.inf) for axis in ("seconds", "flops", "tokens")}
+    charged = {name: {axis: np.full(n, np.inf) for axis in generated} for name in recorded.rewards}
+    for start, stop in itertools.pairwise(bounds):
+        some = np.arange(start, stop)
+        own = generation_positions(recorded, some)
+        for axis, places in own.items():
+            generated[axis][some] = places
+        for name, rewards in recorded.rewards.items():
+            for axis, places in charged_positions(own, rewards, some).items():
+                charged[name][axis][some] = places
+    return generated, charged

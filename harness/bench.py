@@ -13,14 +13,16 @@ from typing import Any
 from harness import plugins
 from harness.budgets import Budget, Clock, monotonic
 from harness.errors import UserError
-from harness.grading import known_verdicts, verdict_rows
-from harness.manifest import digest, machine
-from harness.nouns import Model, Problem, Sampling, Task
-from harness.overshoot import compliance
+from harness.finishing import finish, grade_ungraded, left_to_do
+from harness.grading import verdict_rows
+from harness.manifest import digest
+from harness.nouns import Problem, Sampling, Task
 from harness.progress import ShowProgress
-from harness.runner import Scope, plan, render, run_scopes, warm_up
+from harness.rescoring import judging_of, load_judges, note_judges, warm_up_judges
+from harness.runner import render, run_scopes, warm_up
 from harness.runs import Run, begin_run, make_run, writing
-from harness.validity import faults_of
+from harness.scopes import Scope
+from harness.sitting import Sitting
 
 OWN_ENGINE = "plug-in"
 """What stands for the engine of a model plug-in, which brings its own."""
@@ -40,6 +42,8 @@ class Plan:
     budget: Budget | None
     samples: int
     sampling: Sampling
+    reward_models: tuple[str, ...] = ()
+    reward_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,18 @@ def arms_of(
     for model in models:
         own = not plugins.names_checkpoint(model)
         chosen = OWN_ENGINE if own else engine or plugins.default_engine(model)
-        key = digest([model, chosen, list(options), asdict(asked)])[:6]
+        key = digest([model, chosen, list(options), wishes_of(asked)])[:6]
         name = f"{short(asked.task)}-{short(model)}"
         path = Path("results") / f"{name}-{key}"
         if out is not None:
             path = out if len(models) == 1 else out / short(model)
         arms.append(Arm(model, chosen, tuple(options), path))
     return arms
+
+
+def wishes_of(asked: Plan) -> dict[str, Any]:
+    """The plan as JSON; without reward models what it was before there were any, so that old runs are found."""
+    return {name: value for name, value in asdict(asked).items() if value or not name.startswith("reward_")}
 
 
 def spec_of(arm: Arm, asked: Plan, task: Task) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def spec_of(arm: Arm, asked: Plan, task: Task) -> dict[str, Any]:
         "budget": str(asked.budget) if asked.budget else None,
         "samples": asked.samples,
         "sampling": asdict(asked.sampling) | {"stop": list(asked.sampling.stop)},
-    }
+    } | {name: list(value) for name, value in wishes_of(asked).items() if name.startswith("reward_")}
 
 
 def problems_of(task: Task, limit: int | None) -> list[Problem]:
@@ -132,22 +141,13 @@ def bench_arm(arm: Arm, asked: Plan, task: Task, show: ShowProgress, clock: Cloc
         return run
 
 
-def left_to_do(run: Run | None, problems: Sequence[Problem], asked: Plan) -> list[Scope]:
-    """The scopes that still have requests to make."""
-    stored = run.stored() if run else []
-    ended = (
-        {row["problem_id"] for row in run.timing() if asked.budget and row["spent"] >= asked.budget.amount}
-        if run
-        else set()
-    )
-    return plan(problems, asked.samples, asked.sampling, asked.protocol, stored, ended)
-
-
 def sample(
     arm: Arm, asked: Plan, task: Task, problems: Sequence[Problem], run: Run | None, spec: Mapping[str, Any],
     scopes: Sequence[Scope], show: ShowProgress, clock: Clock,
 ) -> Run:  # fmt: skip
     """Load and warm the model, make the run if it is new, and run the scopes as one segment."""
+    # Before the engine, which goes by the memory that is free then.
+    judges = load_judges(asked.reward_models, asked.reward_options, clock)
     began = clock()
     model = plugins.load_model(arm.model, arm.engine, arm.options)
     close = getattr(model, "close", None)
@@ -157,24 +157,26 @@ def sample(
             {"problem_id": one.id, "prompt": render(model, one), "gold": one.gold, "meta": one.meta} for one in problems
         ]
         run = check_prompts(run, rows) if run else make_run(arm.path, spec, rows)
+        judging, scopes = judging_of(run, judges, problems, scopes)
         warmup_s = warm_up(model, scopes, asked.samples if asked.protocol == "latency" else 1, clock)
-        segment = open_segment(run, model, load_s, warmup_s)
+        warm_up_judges(judges, problems[0].prompt)
+        sitting = Sitting(run, model, load_s, warmup_s, clock)
         verdicts = Verdicts(run, task, {problem.id: problem.gold for problem in problems}, clock)
         try:
-            run_scopes(model, run, scopes, segment["segment"], asked.budget, clock, verdicts.grade, show)
-            segment["status"] = "finished"
+            run_scopes(
+                model, run, scopes, sitting.number, asked.budget, clock, verdicts.grade, show, sitting.surroundings,
+                judging,
+            )  # fmt: skip
+            sitting.status = "finished"
         except KeyboardInterrupt:
-            segment["status"] = "interrupted"
-            raise
-        except Exception:
-            segment["status"] = "failed"
+            sitting.status = "interrupted"
             raise
         finally:
             verdicts.flush()
-            inside = (row["elapsed_s"] for row in run.timing() if row["segment"] == segment["segment"])
-            segment |= {"generate_s": sum(inside), "grade_s": verdicts.grade_s}
-            run.manifest["engine"] = dict(getattr(model, "facts", {}))
-            run.save()
+            note_judges(run, judges, sitting=sitting.number)
+            sitting.close(verdicts.grade_s)
+            for judge in judges:
+                judge.close()
     gc.collect()
     return run
 
@@ -213,45 +215,3 @@ def check_prompts(run: Run, rows: Sequence[Mapping[str, Any]]) -> Run:
             "choose another --out"
         )
     return run
-
-
-def open_segment(run: Run, model: Model, load_s: float, warmup_s: float) -> dict[str, Any]:
-    """Note in the manifest that a sitting begins; a segment that stays `running` was killed."""
-    segment = {"segment": len(run.manifest["segments"]), "status": "running", "load_s": load_s, "warmup_s": warmup_s}
-    run.manifest["segments"].append(segment)
-    run.manifest["machine"] = machine()
-    run.manifest["engine"] = dict(getattr(model, "facts", {}))
-    run.save()
-    return segment
-
-
-def grade_ungraded(run: Run, task: Task, problems: Sequence[Problem], clock: Clock) -> None:
-    """Grade every problem that has completions without a verdict, all its completions together."""
-    stored = run.verdicts()
-    done = {(row["problem_id"], row["sample_index"]) for row in stored}
-    known = known_verdicts(stored)
-    rows_of: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
-    for row in run.completions():
-        rows_of[row["problem_id"]].append(row)
-    fresh: list[dict[str, Any]] = []
-    for problem in problems:
-        rows = rows_of[problem.id]
-        if any((row["problem_id"], row["sample_index"]) not in done for row in rows):
-            fresh += verdict_rows(task, problem.gold, rows, clock, known.get(problem.id))
-    run.add_verdicts(fresh)
-
-
-def finish(run: Run, problems: Sequence[Problem], asked: Plan) -> None:
-    """Write the verdict on the run itself: VALID, or INVALID with the reasons and the mends."""
-    timing = run.timing()
-    reasons = Counter(row["finish_reason"] for row in run.stored())
-    missing = sum(len(scope.requests) for scope in left_to_do(run, problems, asked))
-    scopes = len(problems) if asked.protocol == "latency" else 1
-    faults = faults_of(timing, reasons, missing, scopes)
-    run.manifest["compliance"] = compliance(timing)
-    run.manifest["validity"] = {
-        "verdict": "INVALID" if faults else "VALID",
-        "reasons": [fault.reason for fault in faults],
-        "mend": [fault.mend for fault in faults],
-    }
-    run.save()

@@ -6,8 +6,9 @@ protocol). A deadline is a started budget: it holds the clock that was injected 
 
 import math
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,9 @@ Scope = Literal["problem", "run"]
 
 monotonic: Clock = time.perf_counter
 """The clock of real runs; tests inject their own."""
+
+thread_s: Clock = time.thread_time
+"""Processor seconds of the calling thread: what it would have taken had nobody else been on the machine."""
 
 SCALES: dict[str, tuple[Unit, float]] = {
     "ms": ("seconds", 1e-3),
@@ -59,8 +63,10 @@ class Budget:
         return Deadline(self, clock)
 
     def __str__(self) -> str:
-        """The shortest spelling that `parse_budget` reads back: `60s`, `2e+15flop`, `4096tok`."""
-        return f"{self.amount:.17g}{ {'seconds': 's', 'flops': 'flop', 'tokens': 'tok'}[self.unit] }"
+        """The shortest spelling that `parse_budget` reads back: `60s`, `0.2s`, `2e+15flop`, `4096tok`."""
+        spelled = (f"{self.amount:.{digits}g}" for digits in range(6, 18))
+        shortest = next(text for text in spelled if float(text) == self.amount)
+        return f"{shortest}{ {'seconds': 's', 'flops': 'flop', 'tokens': 'tok'}[self.unit] }"
 
 
 def parse_budget(text: str, scope: Scope = "problem") -> Budget:
@@ -89,21 +95,35 @@ class Deadline:
     """A started budget. Engines poll `expired` and report work with `charge`; nobody moves it.
 
     `budget` None never expires by itself but still tells the time. `offset_s` is the time that earlier sittings of the
-    same scope already used, so that an outage between them is not charged.
+    same scope already used, so that an outage between them is not charged. A clock that runs backwards neither gives
+    time back nor makes the budget longer: time goes on from the latest reading, and `backwards_s` holds what was lost.
     """
 
     def __init__(self, budget: Budget | None, clock: Clock = monotonic, offset_s: float = 0.0) -> None:
         self.budget = budget
         self.clock = clock
         self.offset_s = offset_s
-        self.started_at = clock()
+        self.started_at = self.latest = clock()
+        self.backwards_s = 0.0
         self.flops = 0.0
         self.tokens = 0
+        # Without it a reading that another thread overtakes would pass for a clock that ran backwards.
+        self.reading = threading.Lock()
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the scope's clock began, those of earlier sittings included."""
-        return self.offset_s + self.clock() - self.started_at
+        """Seconds since the scope's clock began, those of earlier sittings included; it never falls."""
+        with self.reading:
+            now = self.clock()
+            if now < self.latest:
+                self.backwards_s += self.latest - now
+                self.started_at -= self.latest - now
+            self.latest = now
+            return self.offset_s + now - self.started_at
+
+    def now(self) -> float:
+        """`elapsed_s` as a clock."""
+        return self.elapsed_s
 
     def charge(self, *, flops: float = 0.0, tokens: int = 0) -> None:
         """Add work that was done: FLOPs of prefill, decode or scoring, and generated tokens."""
@@ -114,9 +134,9 @@ class Deadline:
     def spent(self) -> float:
         """How much of the budget's unit is used up; seconds when there is no budget."""
         unit = self.budget.unit if self.budget else "seconds"
-        return {"seconds": lambda: self.elapsed_s, "flops": lambda: self.flops, "tokens": lambda: float(self.tokens)}[
-            unit
-        ]()
+        if unit == "seconds":
+            return self.elapsed_s
+        return self.flops if unit == "flops" else float(self.tokens)
 
     @property
     def expired(self) -> bool:
@@ -130,5 +150,52 @@ class Deadline:
 
 
 def unix_s() -> float:
-    """The calendar time in seconds since 1970, for the manifest only; never used to measure a span."""
+    """The calendar time in seconds since 1970, for the manifest and the watch below; never used to measure a span."""
     return time.time()
+
+
+def since_boot_s() -> float:
+    """Seconds since the machine was switched on, those in which it slept included (`monotonic` leaves them out)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+REFERENCES: dict[str, Clock] = {"calendar": unix_s}
+"""Clocks beside which `monotonic` is watched, by name."""
+if hasattr(time, "CLOCK_BOOTTIME"):
+    REFERENCES["since boot"] = since_boot_s
+
+
+class ClockWatch:
+    """Notices when a run's clock parts from other clocks: it was set, or the machine slept or was paused.
+
+    Args:
+        clock: the run's.
+        references: others by name; None takes `REFERENCES` where the run's clock is `monotonic`, and none elsewhere.
+    """
+
+    ALLOWED_S = 0.1
+    ALLOWED_RATE = 0.001
+    """Twice the fastest rate at which a kernel lets a calendar clock be slewed (500 parts per million)."""
+
+    def __init__(self, clock: Clock, references: Mapping[str, Clock] | None = None) -> None:
+        if references is None:
+            references = REFERENCES if clock is monotonic else {}
+        self.clocks = [("run", clock), *references.items()]
+        self.seen = self.readings()
+        self.steps: dict[str, float] = {}
+        """By reference, the largest step that it made against the run's clock; negative where it fell behind."""
+
+    def readings(self) -> list[float]:
+        """What every clock says now."""
+        return [clock() for _, clock in self.clocks]
+
+    def look(self) -> None:
+        """Compare with the last look. Called often, so that a step stands out from slow drift."""
+        now = self.readings()
+        passed = [after - before for before, after in zip(self.seen, now, strict=True)]
+        self.seen = now
+        for (name, _), other in zip(self.clocks[1:], passed[1:], strict=True):
+            step = other - passed[0]
+            allowed = self.ALLOWED_S + self.ALLOWED_RATE * abs(passed[0])
+            if abs(step) > max(allowed, abs(self.steps.get(name, 0.0))):
+                self.steps[name] = step

@@ -4,13 +4,14 @@ A plug-in is what its function returns: a task, a selector (or a plain function 
 """
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from harness import plugins
 from harness.budgets import Budget, Clock, Deadline, monotonic
-from harness.curves import value_of
+from harness.curves import value_of, value_of_choice
 from harness.errors import UserError
 from harness.nouns import (
     Candidate,
@@ -44,6 +45,12 @@ def check_reference(reference: str, options: Sequence[str], data: str | None, ch
     """Find the plug-in in whichever room has it and check it. Raises UserError when no room has it."""
     group = group_of(reference)
     function = plugins.load_function(group, reference)
+    if group == "reward_models" or is_reward_function(function):
+        from harness.reward_checks import check_reward_model
+
+        if positional_names(function) == ["checkpoint"] and checkpoint is None:
+            raise UserError(f"'{reference}' loads checkpoints; name one to check it with: --checkpoint zoo/orm")
+        return check_reward_model(plugins.load_reward_model(checkpoint or reference, options))
     if positional_names(function) == ["checkpoint"]:
         if checkpoint is None:
             raise UserError(f"'{reference}' is an engine; name a checkpoint to check it with: --checkpoint zoo/teacher")
@@ -59,7 +66,16 @@ def check_reference(reference: str, options: Sequence[str], data: str | None, ch
             return run_check(value)
     if hasattr(value, "generate"):
         return check_model(value)
-    raise UserError(f"'{reference}' returned {type(value).__name__}, which is no Task, Selector or Model")
+    if hasattr(value, "score"):
+        from harness.reward_checks import check_reward_model
+
+        return check_reward_model(value)
+    raise UserError(f"'{reference}' returned {type(value).__name__}, which is no Task, Selector, Model or RewardModel")
+
+
+def is_reward_function(function: Callable[..., Any]) -> bool:
+    """Whether a plain function is a reward model, of (prompt, completions), or a selector, of (prompt, candidates)."""
+    return positional_names(function)[1:] == ["completions"]
 
 
 def group_of(reference: str) -> plugins.Group:
@@ -127,34 +143,72 @@ def raisers(task: Task) -> Iterator[str]:
 
 
 def check_selector(selector: Selector) -> list[Finding]:
-    """It chooses among what it was given, takes an empty list and candidates without answers, and is deterministic."""
+    """It chooses among what it was given, takes an empty list and candidates without answers, and is deterministic.
+
+    What it claims to expect over subsets is compared with choosing from every subset.
+    """
     answers = ["4", None, "5", "4", None, "6"]
     classes = [0, None, 1, 0, None, 2]
     candidates = tuple(
         Candidate(i, f"text {i}", answer, answer_class, 10 + i, 0.5 + i, -1.0 * i, (0.1 * i,))
         for i, (answer, answer_class) in enumerate(zip(answers, classes, strict=True))
     )
-    graded = Graded(candidates, tuple(number == 0 for number in classes))
+    graded = graded_as(candidates, [number == 0 for number in classes])
     sets = {
         "six candidates": graded,
-        "no answers": Graded(candidates[1:2], (False,)),
-        "one": Graded(candidates[:1], (True,)),
+        "no answers": graded_as(candidates[1:2], [False]),
+        "one": graded_as(candidates[:1], [True]),
     }
-    findings = []
-    for label, some in sets.items():
-        findings.append(attempt(f"a value in 0..1 for {label}", functools.partial(sane, selector, some)))
+    findings = [
+        attempt(f"a value in 0..1 for {label}", functools.partial(sane, selector, some)) for label, some in sets.items()
+    ]
     findings.append(
         attempt("deterministic", lambda: value_of(selector, "Q", graded) == value_of(selector, "Q", graded))
     )
     if selector.select is not None:
         select = selector.select
         findings.append(attempt("no candidates give no choice", lambda: empty(select("Q", ()))))
+    if selector.expected is not None:
+        findings.append(attempt("a value in 0..1 for each k", lambda: sane_for_each_k(selector, graded)))
+    if selector.expected is not None and selector.select is not None and not selector.draws and not selector.value:
+        findings.append(
+            attempt("what it expects is the mean over all subsets", lambda: expects_the_mean(selector, graded))
+        )
     return findings
+
+
+def graded_as(candidates: tuple[Candidate, ...], correct: Sequence[bool]) -> Graded:
+    """Candidates with their verdicts."""
+    import numpy as np
+
+    return Graded(candidates, np.array(correct))
 
 
 def sane(selector: Selector, graded: Graded) -> bool:
     """The selector's value is a fraction."""
     return 0.0 <= value_of(selector, "Q", graded) <= 1.0
+
+
+def sane_for_each_k(selector: Selector, graded: Graded) -> bool:
+    """`expected` gives one fraction for each k that it is asked for."""
+    assert selector.expected is not None
+    ks = range(1, len(graded) + 1)
+    values = list(selector.expected(graded, ks))
+    return len(values) == len(ks) and all(-1e-9 <= value <= 1 + 1e-9 for value in values)
+
+
+def expects_the_mean(selector: Selector, graded: Graded) -> bool:
+    """`expected` equals what `select` comes to over every subset of each size."""
+    import numpy as np
+
+    assert selector.expected is not None
+    ks = range(1, len(graded) + 1)
+    for k, value in zip(ks, selector.expected(graded, ks), strict=True):
+        subsets = [np.array(places) for places in itertools.combinations(range(len(graded)), k)]
+        values = [value_of_choice(selector, "Q", graded.take(places)) for places in subsets]
+        if abs(value - sum(values) / len(values)) > 1e-9:
+            return False
+    return True
 
 
 def empty(choice: Choice | Candidate | None) -> bool:

@@ -1,22 +1,21 @@
 """Recorded completions become a run. The whole file is read and checked before anything is written.
 
-The format is JSON lines, one completion each (DESIGN: interchange): `problem_id`, `gold`, and `text` or `answer`;
+Our own form is JSON lines, one completion each (DESIGN: interchange): `problem_id`, `gold`, and `text` or `answer`;
 optional `sample_index`, `correct`, `reward` (a number or a list of step scores), `completion_tokens`, `prompt_tokens`,
-`finished_s`, `prompt`.
+`finished_s`, `finish_reason`, `prompt`. The forms of other tools become such rows in `interchange`.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness import plugins
-from harness.errors import UserError
+from harness.errors import UserError, choices
 from harness.grading import classes_of, verdict_rows
-from harness.lines import open_lines
-from harness.nouns import Completion, Task
+from harness.interchange.forms import read_rows
+from harness.nouns import Completion, FinishReason, Task
 from harness.runs import Run, begin_run, make_run, writing
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -31,30 +30,21 @@ KINDS: dict[str, tuple[type, ...]] = {
     "completion_tokens": (int,),
     "prompt_tokens": (int,),
     "finished_s": (int, float),
+    "finish_reason": (str,),
 }
 
-
-def read_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, row) for each line that is not blank. Raises UserError naming the line that is malformed."""
-    with open_lines(file) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, read_line(file, number, line)
+RECORDED = "recorded"
+"""What stands for the reward model of scores that came with their completions."""
 
 
-def read_line(file: Path, number: int, line: str) -> dict[str, Any]:
-    """Read and check one line. Raises UserError with the line's number and what is wrong with it."""
-    where = f"{file}, line {number}"
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error})") from None
-    except RecursionError:
-        raise UserError(f"{where}: not JSON that can be read (nested too deep)") from None
-    if not isinstance(row, dict):
-        raise UserError(
-            f"{where}: wants a JSON object with problem_id, gold, and text or answer, got {type(row).__name__}"
-        )
+def checked_rows(file: Path, form: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield where a row stands, and the row. Raises UserError naming the line or sample that is malformed."""
+    for where, row in read_rows(file, form):
+        yield where, check_row(where, row)
+
+
+def check_row(where: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Check one row. Raises UserError with where it stands and what is wrong with it."""
     for name in ("problem_id", "gold"):
         if name not in row or row[name] == "":
             raise UserError(f"{where}: {name} is missing or empty; the line has {', '.join(sorted(row)) or 'none'}")
@@ -63,6 +53,9 @@ def read_line(file: Path, number: int, line: str) -> dict[str, Any]:
     for name, kinds in KINDS.items():
         if name in row and (not isinstance(row[name], kinds) or (isinstance(row[name], bool) and bool not in kinds)):
             raise UserError(f"{where}: {name} wants {' or '.join(k.__name__ for k in kinds)}, got {row[name]!r:.60}")
+    known = list(get_args(FinishReason))
+    if row.get("finish_reason", "stop") not in known:
+        raise UserError(f"{where}: finish_reason wants one of {choices(known)}, got {row['finish_reason']!r:.60}")
     return check_numbers(where, row)
 
 
@@ -83,24 +76,22 @@ def reward_of(row: Mapping[str, Any]) -> list[Any]:
     return reward if isinstance(reward, list) else [reward]
 
 
-def grouped(file: Path) -> dict[str, list[dict[str, Any]]]:
+def grouped(file: Path, form: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """All rows by problem, sample indices filled in by order of appearance.
 
     Raises UserError when a problem has two golds or prompts, or one sample twice.
     """
     problems: dict[str, list[dict[str, Any]]] = {}
-    for number, row in read_lines(file):
+    seen: set[tuple[str, int]] = set()
+    for where, row in checked_rows(file, form):
         rows = problems.setdefault(row["problem_id"], [])
         row.setdefault("sample_index", len(rows))
         for name in ("gold", "prompt"):
             if rows and rows[0].get(name) != row.get(name):
-                raise UserError(
-                    f"{file}, line {number}: {name} of problem '{row['problem_id']}' differs from its earlier lines"
-                )
-        if any(other["sample_index"] == row["sample_index"] for other in rows):
-            raise UserError(
-                f"{file}, line {number}: problem '{row['problem_id']}' has sample_index {row['sample_index']} twice"
-            )
+                raise UserError(f"{where}: {name} of problem '{row['problem_id']}' differs from its earlier lines")
+        if (row["problem_id"], row["sample_index"]) in seen:
+            raise UserError(f"{where}: problem '{row['problem_id']}' has sample_index {row['sample_index']} twice")
+        seen.add((row["problem_id"], row["sample_index"]))
         rows.append(row)
     if not problems:
         raise UserError(f"'{file}' holds no completions")
@@ -114,7 +105,7 @@ def completion_of(row: Mapping[str, Any]) -> Completion:
         problem_id=row["problem_id"],
         sample_index=row["sample_index"],
         text=row.get("text", row.get("answer") or ""),
-        finish_reason="stop",
+        finish_reason=row.get("finish_reason", "stop"),
         prompt_tokens=row.get("prompt_tokens", 0),
         completion_tokens=row.get("completion_tokens", 0),
         seed=0,
@@ -126,6 +117,14 @@ def completion_of(row: Mapping[str, Any]) -> Completion:
     )
 
 
+def score_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded reward of a row; what it cost is not known and counts as nothing."""
+    scores = [float(score) for score in reward_of(row)]
+    key = {name: row[name] for name in ("problem_id", "sample_index")}
+    costs = {"scored_s": None, "reward_s": 0.0, "reward_flops": 0.0}
+    return {**key, "reward_model": RECORDED, "scores": scores, **costs}
+
+
 def graded_rows(task: Task, rows: Sequence[Mapping[str, Any]], regrade: bool) -> list[dict[str, Any]]:
     """Verdict rows of one problem: the task's, on the recorded answer where there is one; a given `correct` stands."""
     as_rows = [
@@ -133,7 +132,7 @@ def graded_rows(task: Task, rows: Sequence[Mapping[str, Any]], regrade: bool) ->
             "problem_id": r["problem_id"],
             "sample_index": r["sample_index"],
             "text": r.get("text", ""),
-            "finish_reason": "stop",
+            "finish_reason": r.get("finish_reason", "stop"),
         }
         for r in rows
     ]
@@ -159,14 +158,15 @@ def judge_answer(task: Task, gold: str, answer: str | None) -> dict[str, Any]:
 
 
 def import_file(
-    file: Path, task_name: str, task_options: Sequence[str], data: str | None, out: Path, model: str, regrade: bool
-) -> tuple[Run, dict[str, int]]:
+    file: Path, task_name: str, task_options: Sequence[str], data: str | None, out: Path, model: str, regrade: bool,
+    form: str | None = None,
+) -> tuple[Run, dict[str, int]]:  # fmt: skip
     """Make the run at `out`; returns it with the counts of its verdicts.
 
     The task only grades here: its problems are not looked at. Raises UserError; nothing is half
     imported, since a run counts from the moment its manifest is written, which is last.
     """
-    problems = grouped(file)
+    problems = grouped(file, form)
     task = plugins.load_task(task_name, task_options, data)
     samples = min(len(rows) for rows in problems.values())
     spec = {
@@ -179,10 +179,7 @@ def import_file(
         if begin_run(out, spec) is not None:
             raise UserError(f"'{out}' already holds this import; choose another --out or remove it")
         completions = [completion_of(row) for rows in problems.values() for row in rows]
-        scores = [
-            {"problem_id": r["problem_id"], "sample_index": r["sample_index"], "reward_model": "recorded", "scores": s}
-            for rows in problems.values() for r in rows if (s := [float(x) for x in reward_of(r)])
-        ]  # fmt: skip
+        scores = [score_row(r) for rows in problems.values() for r in rows if reward_of(r)]
         heads = [
             {"problem_id": name, "prompt": rows[0].get("prompt", ""), "gold": rows[0]["gold"], "meta": {}}
             for name, rows in problems.items()

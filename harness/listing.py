@@ -1,7 +1,9 @@
 """What can be named: for `ttc list`, read from the sources without importing them."""
 
 import inspect
+import json
 import typing
+from pathlib import Path
 from typing import Any
 
 from harness import plugins
@@ -9,7 +11,7 @@ from harness.plugin_options import options_of, positional_names, spell_type
 
 
 def known(room: str) -> list[dict[str, Any]]:
-    """Every plug-in of a room that can be named: name, summary, options; a built-in's checkpoints under models."""
+    """Every plug-in of a room that can be named: name, summary, options; and the shipped checkpoints of its kind."""
     group: plugins.Group = room.replace("-", "_")  # type: ignore[assignment]
     entries: list[dict[str, Any]] = [
         {"name": name, "summary": found.summary, "options": option_lines(plugins.load_function(group, name))}
@@ -19,7 +21,7 @@ def known(room: str) -> list[dict[str, Any]]:
         {"name": name, "summary": f"installed: {point.value}", "options": []}
         for name, point in plugins.installed(group).items()
     ]
-    return entries + (shipped_checkpoints() if group == "models" else [])
+    return entries + (shipped_checkpoints(group) if group in ("models", "reward_models") else [])
 
 
 def option_lines(function: Any) -> list[str]:
@@ -32,15 +34,21 @@ def option_lines(function: Any) -> list[str]:
     return ["takes a checkpoint", *lines] if positional_names(function) == ["checkpoint"] else lines
 
 
+def kind_of(config: Path) -> plugins.Group:
+    """The room of a checkpoint: one that classifies, by the class that its config.json names, is a reward model."""
+    named = json.loads(config.read_text(encoding="utf-8")).get("architectures") or [""]
+    return "reward_models" if str(named[0]).endswith("Classification") else "models"
+
+
 def spell_default(parameter: inspect.Parameter) -> str:
     """A default as it would be typed."""
     return "required" if parameter.default is inspect.Parameter.empty else str(parameter.default).lower()
 
 
-def shipped_checkpoints() -> list[dict[str, Any]]:
-    """The checkpoints that ship with the package, `zoo/NAME`."""
+def shipped_checkpoints(group: plugins.Group) -> list[dict[str, Any]]:
+    """The language models, or the reward models, that ship with the package, `zoo/NAME`."""
     zoo = plugins.folder_of("models") / "zoo"
-    names = sorted(path.parent.name for path in zoo.glob("*/config.json"))
+    names = sorted(path.parent.name for path in zoo.glob("*/config.json") if group == kind_of(path))
     return [
         {"name": f"zoo/{name}", "summary": "a shipped checkpoint; see its README.md", "options": []} for name in names
     ]

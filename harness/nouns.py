@@ -3,12 +3,18 @@
 Nothing here reads a clock, a file or a tensor. A plug-in is a function that returns one of these values.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from harness.budgets import Deadline
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.columns import Columns, StepScores
 
 Outcome = Literal["correct", "wrong", "unparsed", "no_answer", "timeout"]
 FinishReason = Literal["stop", "length", "deadline", "error"]
@@ -151,7 +157,8 @@ class Candidate:
     """What a selector may look at: never the gold answer, never a verdict.
 
     `answer_class` numbers the classes of equivalent answers within the problem (1/2 and 0.5 share one); it is None
-    exactly when `answer` is None. `scores` holds the reward model's per-step scores when the run has them.
+    exactly when `answer` is None. `scores` holds the reward model's per-step scores when the run has them;
+    `scores_are_logits` is set when that model's scores in the run can be negative, so that they are no weights.
     """
 
     sample_index: int
@@ -162,6 +169,7 @@ class Candidate:
     finished_s: float
     logprob: float | None = None
     scores: tuple[float, ...] = ()
+    scores_are_logits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,36 +179,114 @@ class Choice:
     candidates: tuple[Candidate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Graded:
-    """The finished candidates of one problem with the grader's word on each: what statistics work on."""
+    """Candidates of one problem with the grader's word on each: what statistics work on.
 
-    candidates: tuple[Candidate, ...]
-    correct: tuple[bool, ...]
+    `candidates` may be any sequence, such as one that reads a text only when it is asked for. `correct` is kept as a
+    boolean array (n,). The other columns are those of `Columns`; they are read off the candidates unless `stored`.
+    """
+
+    candidates: Sequence[Candidate]
+    correct: "np.ndarray"
+    stored: "Columns | None" = None
+
+    def __post_init__(self) -> None:
+        import numpy as np
+
+        object.__setattr__(self, "correct", np.asarray(self.correct, bool))
+
+    def __len__(self) -> int:
+        return len(self.correct)
+
+    @functools.cached_property
+    def columns(self) -> "Columns":
+        """Everything but the texts, as arrays."""
+        from harness.columns import columns_of
+
+        return columns_of(self.candidates) if self.stored is None else self.stored
+
+    @property
+    def sample_index(self) -> "np.ndarray":
+        """(n,) the number of the sample within the problem."""
+        return self.columns.sample_index
+
+    @property
+    def classes(self) -> "np.ndarray":
+        """(n,) the class of equivalent answers, -1 for no answer."""
+        return self.columns.classes
+
+    @property
+    def completion_tokens(self) -> "np.ndarray":
+        """(n,) tokens."""
+        return self.columns.completion_tokens
+
+    @property
+    def finished_s(self) -> "np.ndarray":
+        """(n,) seconds since the scope's clock began; infinite or NaN where there is no such time."""
+        return self.columns.finished_s
+
+    @property
+    def scores(self) -> "StepScores | None":
+        """The reward model's step scores, None when there are none."""
+        return self.columns.scores
+
+    def take(self, places: "np.ndarray") -> "Graded":
+        """The candidates at these places, in this order."""
+        from harness.columns import Picked
+
+        return Graded(Picked(self.candidates, places), self.correct[places], self.columns.take(places))
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
     """A rule that chooses among candidates.
 
-    `select(prompt, candidates)` returns a `Choice`, one candidate, or None for no answer. `expected(graded, k)`, where
-    it is known in closed form, is the exact expected value over all subsets of `k` of the candidates; a bound that
-    needs the truth, such as coverage, has only this. At least one of the two is there.
+    `select(prompt, candidates)` returns a `Choice`, one candidate, or None for no answer. `expected(graded, ks)`, where
+    it is known in closed form, gives for each k of `ks` the expected value over all subsets of `k` of the candidates; a
+    bound that needs the truth, such as coverage, has only this. At least one of the two is there.
+
+    `reads_scores` says that the rule needs a reward model; it is then evaluated once for each that scored the run.
+    `draws` is None when `expected` is exact, else how many random subsets it averages over. `stop(classes, asked)`, of
+    a rule that need not wait for every candidate, is how many of them it waits for: `classes` (n,) are the answers in
+    order of finishing (-1: no answer) out of `asked` that were begun; `select` is given those, and what the others
+    would have cost is saved. `value(graded)` is the accuracy on exactly these candidates, for a rule whose expectation
+    over all of them is another (one that looks at the order of the samples).
     """
 
     name: str
     select: Callable[[Prompt, Sequence[Candidate]], Choice | Candidate | None] | None = None
-    expected: Callable[[Graded, int], float] | None = None
+    expected: "Callable[[Graded, Sequence[int]], Sequence[float] | np.ndarray] | None" = None
+    reads_scores: bool = False
+    draws: int | None = None
+    stop: "Callable[[np.ndarray, int], int] | None" = None
+    value: Callable[[Graded], float] | None = None
 
 
 class RewardModel(Protocol):
-    """Scores completions of one prompt; its time and FLOPs are charged to the budget and shown with and without."""
+    """Scores completions of one prompt; its time and FLOPs are charged to the budget and shown with and without.
+
+    It may also offer `score_all(asked)`, the same for (prompt, completion) pairs of several prompts at once;
+    `max_batch_size`, how many completions it takes in a call; `flops`, the FLOPs of all its scoring so far, whose
+    growth over a call is what the call cost; `facts`, a mapping for the manifest; and `close()`.
+    """
 
     name: str
 
     def score(self, prompt: Prompt, completions: Sequence[str]) -> Sequence[Sequence[float]]:
-        """Per-step scores, one sequence per completion; an outcome model gives sequences of length one."""
+        """Per-step scores, one sequence per completion, empty for one that cannot be scored.
+
+        An outcome model gives sequences of length one. Scores are probabilities, or logits if any can be negative.
+        """
         ...
+
+
+@dataclass(slots=True)
+class PlainRewardModel:
+    """A reward model that is a function of (prompt, completions) and gives a number or step scores for each."""
+
+    name: str
+    score: Callable[[Prompt, Sequence[str]], Sequence[Any]]
 
 
 Facts = Mapping[str, Any]

@@ -1,67 +1,146 @@
-"""How well deadlines were kept: per scope the overshoot in seconds and in decode steps, per run the verdict on them."""
+"""How well budgets were kept: per scope the overshoot in the budget's unit and in decode steps, per run the figures."""
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.budgets import Deadline
+from harness.budgets import Budget, Deadline, Unit
 from harness.nouns import Completion
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALLOWED_STEPS = 2.0
 """Mean decode steps past the deadline that count as kept: the one that ran when it struck may be a slow one."""
 ALLOWED_SHARE = 0.01
 """The share of scopes that may overshoot by more before the run is INVALID."""
+SUFFIX: Mapping[Unit, str] = {"seconds": "s", "flops": "flops", "tokens": "tokens"}
 
 
-def step_s(completions: Sequence[Completion]) -> float | None:
-    """The mean seconds of a decode step over the rows that made more than one token."""
-    steps = [
-        (row.finished_s - row.first_token_s) / (row.completion_tokens - 1)
-        for row in completions
-        if row.first_token_s is not None and row.completion_tokens > 1
-    ]
-    return mean(steps) if steps else None
+class Pace:
+    """What the completions of a scope say about its decode steps, summed up as they come; none of them is kept."""
+
+    def __init__(self, budget: Budget | None) -> None:
+        self.ends_s = budget.amount if budget is not None and budget.unit == "seconds" else math.inf
+        self.completions = 0
+        self.last_s = 0.0
+        """When the last of them finished, on the scope's clock."""
+        self.rows = 0
+        """Completions of more than one token; the sums below are over these."""
+        self.step_s = 0.0
+        self.step_flops = 0.0
+        self.step_tokens = 0.0
+
+    def add(self, row: Completion) -> None:
+        """Take a completion in."""
+        self.completions += 1
+        self.last_s = max(self.last_s, row.finished_s)
+        if row.first_token_s is not None and row.completion_tokens > 1:
+            steps = row.completion_tokens - 1
+            self.rows += 1
+            self.step_s += self.one_step_s(row, row.first_token_s, steps)
+            self.step_flops += row.batch_size * row.decode_flops / steps
+            self.step_tokens += row.batch_size
+
+    def one_step_s(self, row: Completion, first_token_s: float, steps: int) -> float:
+        """The mean seconds of a row's steps.
+
+        Of a row that ended after the deadline only the steps before it count, as far as there are any: a step that
+        never seems to end must not be taken for the measure of itself.
+        """
+        if row.finished_s <= self.ends_s or steps < 2 or first_token_s >= self.ends_s:
+            return (row.finished_s - first_token_s) / steps
+        return (self.ends_s - first_token_s) / (steps - 1)
+
+    def step(self, unit: Unit) -> float | None:
+        """What a decode step of the whole batch took of a unit in the mean; None where none is known."""
+        total = {"seconds": self.step_s, "flops": self.step_flops, "tokens": self.step_tokens}[unit]
+        return total / self.rows if self.rows and total > 0 else None
 
 
 def scope_timing(
-    problem_id: str | None, completions: Sequence[Completion], deadline: Deadline, elapsed_s: float, segment: int
+    problem_id: str | None, pace: Pace, deadline: Deadline, elapsed_s: float, outside_s: float, segment: int
 ) -> dict[str, Any]:
-    """One row of timing.parquet for a scope that has ended."""
-    over_s = over_steps = None
-    if deadline.budget is not None and deadline.budget.unit == "seconds" and completions:
-        over_s = max(0.0, max(row.finished_s for row in completions) - deadline.budget.amount)
-        step = step_s(completions)
-        over_steps = None if step is None or step <= 0 else over_s / step
+    """One row of timing.parquet for a scope that has ended.
+
+    `elapsed_s` is what this sitting took, `outside_s` how much of it the engine waited for the harness.
+    """
+    over = over_steps = unit = None
+    if deadline.budget is not None:
+        unit = deadline.budget.unit
+        spent = deadline.spent if unit != "seconds" or not pace.completions else pace.last_s
+        over = max(0.0, spent - deadline.budget.amount)
+        step = pace.step(unit)
+        over_steps = None if step is None else over / step
     return {
         "segment": segment,
         "phase": "generate",
         "problem_id": problem_id,
         "elapsed_s": elapsed_s,
         "spent": deadline.spent,
-        "overshoot_s": over_s,
+        "overshoot_s": over if unit == "seconds" else None,
         "overshoot_steps": over_steps,
+        "overshoot": over,
+        "outside_s": outside_s,
     }
 
 
-def late_scopes(timing: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The scopes that ended more than `ALLOWED_STEPS` decode steps after their deadline."""
-    return [row for row in timing if (row["overshoot_steps"] or 0.0) > ALLOWED_STEPS]
+def count_late(timing: Mapping[str, Sequence[float | None]]) -> int:
+    """How many scopes ended more than `ALLOWED_STEPS` decode steps after their deadline."""
+    return int((numbers(timing["overshoot_steps"]) > ALLOWED_STEPS).sum())
 
 
-def compliance(timing: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The distribution of the overshoot over the scopes that had a deadline in seconds; empty when none had."""
+def compliance(timing: Mapping[str, Sequence[float | None]], unit: Unit) -> dict[str, float]:
+    """The distribution of the overshoot over the scopes that had a deadline; empty when none had.
+
+    `timing` holds the columns of timing.parquet. Names that end in `_s`, `_flops` or `_tokens` are in that unit, those
+    that end in `_steps` in mean decode steps of the scope.
+    """
     import numpy as np
 
-    over = [row["overshoot_s"] for row in timing if row["overshoot_s"] is not None]
-    if not over:
+    over = numbers(timing["overshoot"])
+    # Runs of an earlier version have the overshoot of deadlines in seconds only.
+    over = np.where(np.isnan(over), numbers(timing["overshoot_s"]), over)
+    has_deadline = ~np.isnan(over)
+    if not has_deadline.any():
         return {}
-    steps = [row["overshoot_steps"] for row in timing if row["overshoot_steps"] is not None] or [0.0]
-    return {
+    over = over[has_deadline]
+    steps = np.nan_to_num(numbers(timing["overshoot_steps"])[has_deadline])
+    found = {
         "scopes": len(over),
-        "within_budget": float(np.mean(np.asarray(over) <= 0)),
-        "late_share": len(late_scopes(timing)) / len(over),
-        "overshoot_median_s": float(np.median(over)),
-        "overshoot_p99_s": float(np.percentile(over, 99)),
-        "overshoot_worst_s": float(np.max(over)),
-        "overshoot_worst_steps": float(np.max(steps)),
+        "within_budget": float(np.mean(over <= 0)),
+        "within_one_step": float(np.mean((over <= 0) | ((steps > 0) & (steps <= 1)))),
+        "late_share": float(np.mean(steps > ALLOWED_STEPS)),
     }
+    for suffix, values in ((SUFFIX[unit], over), ("steps", steps)):
+        found[f"overshoot_median_{suffix}"] = float(np.median(values))
+        found[f"overshoot_p99_{suffix}"] = float(np.percentile(values, 99))
+        found[f"overshoot_worst_{suffix}"] = float(np.max(values))
+    return found
+
+
+def numbers(values: Sequence[float | None]) -> "np.ndarray":
+    """A column as float64, NaN for what is not there."""
+    import numpy as np
+
+    return np.array(values, dtype=np.float64)
+
+
+def compliance_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """How a run kept its budget, what the harness itself took of it, and what to know besides, for a person."""
+    found: Mapping[str, float] = manifest.get("compliance") or {}
+    lines = []
+    if found:
+        scopes = int(found["scopes"])
+        kept, near = (round(found[name] * scopes) for name in ("within_budget", "within_one_step"))
+        lines.append(
+            f"budget {manifest['spec']['budget']}: kept in {kept} of {scopes} scopes, in {near} within one decode step"
+        )
+        for suffix, unit in (("s", "seconds"), ("flops", "FLOPs"), ("tokens", "tokens"), ("steps", "decode steps")):
+            if f"overshoot_worst_{suffix}" in found:
+                median, p99, worst = (found[f"overshoot_{name}_{suffix}"] for name in ("median", "p99", "worst"))
+                lines.append(f"overshoot in {unit}: median {median:.3g}, 99 % {p99:.3g}, worst {worst:.3g}")
+    overhead = manifest.get("overhead") or {}
+    if overhead:
+        lines.append(f"harness overhead {100 * overhead['share']:.2g} % of the time in the budget")
+    return lines + [f"warning: {warning}" for warning in manifest["validity"].get("warnings", [])]

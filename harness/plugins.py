@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.errors import UserError, choices
-from harness.nouns import Model, Selector, Task
+from harness.nouns import Model, PlainRewardModel, RewardModel, Selector, Task
 from harness.plugin_options import options_of, positional_names, read_options
 
 Group = Literal["tasks", "models", "selectors", "reward_models", "reports"]
@@ -36,6 +36,10 @@ SINGULAR: dict[Group, str] = {
     "reward_models": "reward model",
     "reports": "report",
 }
+
+
+CHECKPOINTS = "reward"
+"""The built-in reward model that loads any checkpoint of one."""
 
 
 class Builtin(NamedTuple):
@@ -187,9 +191,61 @@ def load_selectors(references: Sequence[str], pairs: Sequence[str] = ()) -> list
     return [load_selector(reference, options) for reference, options in taken.items()]
 
 
+def names_reward_model(reference: str) -> bool:
+    """True when a reward model is a plug-in function, False when it is a checkpoint."""
+    return is_reference(reference) or reference in names("reward_models")
+
+
+def reward_function(reference: str) -> Callable[..., Any]:
+    """The function behind a reward model: the plug-in's, or the loader of checkpoints. Raises UserError."""
+    return load_function("reward_models", reference if names_reward_model(reference) else CHECKPOINTS)
+
+
+def load_reward_model(reference: str, pairs: Sequence[str] = ()) -> RewardModel:
+    """Build a reward model from a plug-in function or a checkpoint (hub id, folder, `zoo/NAME`).
+
+    A plug-in function is `(prompt, completions, *, options)` and gives a number or a list of step scores for each
+    completion, or it takes only options and returns a RewardModel. Raises UserError.
+    """
+    function, label = reward_function(reference), f"reward model {reference}"
+    options = read_options(function, label, pairs)
+    if not names_reward_model(reference):
+        loaded: RewardModel = function(reference, **options)
+        return loaded
+    if len(positional_names(function)) == 2:
+        return PlainRewardModel(reference, functools.partial(function, **options))
+    if positional_names(function) == ["checkpoint"]:
+        raise UserError(
+            f"'{reference}' loads checkpoints of reward models; write the checkpoint itself, for example zoo/orm"
+        )
+    model = function(**options)
+    if not hasattr(model, "score"):
+        raise UserError(
+            f"{label} is neither a function of (prompt, completions) nor one that returns something with a method "
+            f"score; it returned {type(model).__name__}"
+        )
+    made: RewardModel = model
+    return made
+
+
+def reward_options(references: Sequence[str], pairs: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The options of each reward model: a pair goes to those that take it. Raises UserError for one that none takes."""
+    functions = {reference: reward_function(reference) for reference in references}
+    taken: dict[str, list[str]] = {reference: [] for reference in references}
+    for pair in pairs:
+        takers = [r for r in taken if pair.partition("=")[0] in options_of(functions[r])]
+        if not takers:
+            raise UserError(f"no reward model among {choices(list(taken))} takes the option '{pair}'")
+        for reference in takers:
+            taken[reference].append(pair)
+    return taken
+
+
 def names_checkpoint(model: str) -> bool:
     """True when MODEL is a checkpoint for an engine, False when it is a model plug-in of its own."""
     if is_reference(model):
+        return positional_names(load_function("models", model)) != []
+    if model in builtins("models") and not Path(model).exists():
         return positional_names(load_function("models", model)) != []
     return model not in installed("models")
 

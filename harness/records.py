@@ -5,7 +5,8 @@ folder of parts as one table.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ SCORES = schema(
     column("sample_index", pa.int32()),
     column("reward_model", pa.string()),
     column("scores", pa.list_(pa.float64())),
+    column(
+        "scored_s", pa.float64(), "seconds since the scope's clock began; null when scored afterwards", nullable=True
+    ),
+    column("reward_s", pa.float64(), "seconds of scoring; null in runs from before it was kept", nullable=True),
+    column("reward_flops", pa.float64(), "FLOP of scoring; null in runs from before it was kept", nullable=True),
 )
 PROBLEMS = schema(
     column("problem_id", pa.string()),
@@ -75,12 +81,29 @@ TIMING = schema(
     column("spent", pa.float64(), "the budget's unit", nullable=True),
     column("overshoot_s", pa.float64(), "seconds", nullable=True),
     column("overshoot_steps", pa.float64(), "decode steps", nullable=True),
+    column("overshoot", pa.float64(), "the budget's unit", nullable=True),
+    column("outside_s", pa.float64(), "seconds in which the engine waited for the harness", nullable=True),
 )
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> None:
+def table_of(rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> pa.Table:
+    """Rows as an Arrow table; what a row lacks is null."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=columns)
+
+
+def columns_of(things: Sequence[Any], columns: pa.Schema, **same: Any) -> pa.Table:
+    """Objects with an attribute for each column as an Arrow table; `same` gives columns with one value for all."""
+    arrays = [
+        pa.array([same[field.name]] * len(things) if field.name in same else list(map(attrgetter(field.name), things)),
+                 type=field.type)
+        for field in columns
+    ]  # fmt: skip
+    return pa.Table.from_arrays(arrays, schema=columns)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]] | pa.Table, columns: pa.Schema) -> None:
     """Write one whole Parquet file: under another name, synced to disk, then renamed into place."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=columns)
+    table = rows if isinstance(rows, pa.Table) else table_of(rows, columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     with unfinished.open("wb") as file:
@@ -95,36 +118,59 @@ def parts(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
 
 
-def append_part(folder: Path, rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> None:
-    """Add a part after those that are there; nothing is written for no rows."""
-    if rows:
+def append_part(folder: Path, rows: Sequence[Mapping[str, Any]] | pa.Table, columns: pa.Schema, first: int = 0) -> None:
+    """Add a part after those that are there, from number `first` on; nothing is written for no rows."""
+    if len(rows):
         there = parts(folder)
-        number = int(there[-1].stem) + 1 if there else 0
+        number = max(first, int(there[-1].stem) + 1 if there else 0)
         write_table(folder / f"{number:06d}.parquet", rows, columns)
 
 
-def read_part(path: Path, columns: pa.Schema) -> pa.Table:
-    """Read one part. Raises UserError when the file is damaged or lacks a column of the schema."""
+def read_part(path: Path, columns: pa.Schema, only: Sequence[str] | None = None) -> pa.Table:
+    """Read one part, all columns of the schema or `only` some of them; a nullable one that it lacks is null.
+
+    Raises UserError when the file is damaged, of another version, or lacks a column that must be there.
+    """
     try:
         with path.open("rb") as file:
             # Without Arrow's thread pools: a process that ends while they start is aborted (pyarrow 26, seen at exit).
-            table = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
+            opened = pq.ParquetFile(file, pre_buffer=False)
+            check_version(path, opened.schema_arrow)
+            table = opened.read(columns=list(only) if only else None, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"the record '{path}' cannot be read ({str(error).splitlines()[0]}); move it away to go on"
         ) from None
-    version = (table.schema.metadata or {}).get(b"ttc_schema", b"?").decode()
+    wanted = [columns.field(name) for name in only or columns.names]
+    for field in wanted:
+        if field.name not in table.column_names:
+            if not field.nullable:
+                raise UserError(f"the record '{path}' lacks the column '{field.name}'; move it away to go on")
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select([field.name for field in wanted])
+
+
+def check_version(path: Path, found: pa.Schema) -> None:
+    """Refuse records of another version. Raises UserError."""
+    version = (found.metadata or {}).get(b"ttc_schema", b"?").decode()
     if version != SCHEMA_VERSION:
         raise UserError(
             f"the record '{path}' has schema version {version}; this program reads version {SCHEMA_VERSION}"
         )
-    return table.select(columns.names)
 
 
-def read_parts(folder: Path, columns: pa.Schema) -> pa.Table:
+def each_part(folder: Path, columns: pa.Schema, only: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The parts of a folder one after the other, in the order they were written; one at a time is in memory."""
+    for path in parts(folder):
+        yield read_part(path, columns, only)
+
+
+def read_parts(folder: Path, columns: pa.Schema, only: Sequence[str] | None = None) -> pa.Table:
     """All parts of a folder as one table in the order they were written; an empty table when there are none."""
-    tables = [read_part(path, columns) for path in parts(folder)]
-    return pa.concat_tables(tables) if tables else columns.empty_table()
+    tables = list(each_part(folder, columns, only))
+    if tables:
+        return pa.concat_tables(tables)
+    return (pa.schema([columns.field(name) for name in only]) if only else columns).empty_table()
 
 
 def last_of_each(rows: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[dict[str, Any]]:

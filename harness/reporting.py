@@ -1,14 +1,88 @@
 """From summaries to files and to what is printed: every report plug-in writes, then the table is told."""
 
+import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import plugins
+from harness.comparable import Setting, reasons_apart, setting_of, together
+from harness.comparison import TaskComparison
 from harness.errors import UserError
+from harness.nouns import Selector
 from harness.runs import Run
 from harness.summary import Curve, RunSummary, as_document
+from harness.timing_tables import TimingTable, read_timings
+
+FORMATS = ("png", "svg", "pdf")
+"""The files that every figure is written as; `pgf` is known too and needs a LaTeX installation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a report may use beyond the summaries. A report that wants it has a parameter `material`.
+
+    `runs` and `settings` are aligned with the summaries, or empty; `selectors` are those of the curves; `style` is a
+    matplotlib style file on top of ours; `timings` are those of `ttc speed`; `comparisons` holds that of the runs
+    in these places, for each group of at least two that can be compared.
+    """
+
+    runs: Sequence[Run] = ()
+    settings: Sequence[Setting] = ()
+    selectors: Sequence[Selector] = ()
+    style: Path | None = None
+    formats: Sequence[str] = FORMATS
+    timings: Sequence[TimingTable] = ()
+    comparisons: Mapping[tuple[int, ...], TaskComparison] = field(default_factory=dict)
+
+
+def material_of(
+    summaries: Sequence[RunSummary], runs: Sequence[Run], selectors: Sequence[Selector], style: Path | None = None,
+    formats: Sequence[str] = (), speed: Sequence[Path] = (),
+) -> Material:  # fmt: skip
+    """Gather what the reports need. Raises UserError on an unknown format, or a style or timing file that is not there.
+
+    `formats` are the figures' files, `FORMATS` when there are none; `speed` are folders that `ttc speed --out` wrote.
+    """
+    unknown = [name for name in formats if name not in (*FORMATS, "pgf")]
+    if unknown:
+        raise UserError(f"no figure format named '{unknown[0]}'; there is {', '.join((*FORMATS, 'pgf'))}")
+    if style is not None:
+        check_style(style)
+    timings = [read_timings(folder) for folder in speed]
+    settings = [setting_of(run) for run in runs]
+    compared = {
+        tuple(places): found
+        for places in together(summaries, settings)
+        if (found := compared_in([runs[place] for place in places], selectors))
+    }
+    return Material(runs, settings, selectors, style, tuple(formats) or FORMATS, timings, compared)
+
+
+def check_style(style: Path) -> None:
+    """Raises UserError when a style file is not there or matplotlib cannot read it."""
+    from matplotlib import rc_params_from_file
+
+    if not style.is_file():
+        raise UserError(f"no style file '{style}' (looked from {Path.cwd()}); write one in matplotlib's .mplstyle form")
+    try:
+        rc_params_from_file(style, use_default_template=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"matplotlib cannot read the style file '{style}' ({str(error).splitlines()[0]})") from None
+
+
+def compared_in(runs: Sequence[Run], selectors: Sequence[Selector]) -> TaskComparison | None:
+    """The comparison of runs that may share a figure; None where there are no two arms or their times are not known."""
+    if len(runs) < 2:
+        return None
+    from harness.comparing import compare_runs
+
+    try:
+        return compare_runs(runs, selectors).tasks[0]
+    except UserError:
+        return None
 
 
 def report_folder(out: Path | None, runs: Sequence[Run]) -> Path:
@@ -18,15 +92,23 @@ def report_folder(out: Path | None, runs: Sequence[Run]) -> Path:
     return (out or runs[0].path.parent) / "report"
 
 
-def write_reports(summaries: Sequence[RunSummary], out: Path) -> list[Path]:
-    """Have every report plug-in write into `out`; returns the files. Raises UserError when it cannot be written."""
+def write_reports(summaries: Sequence[RunSummary], out: Path, material: Material | None = None) -> list[Path]:
+    """Have every report plug-in write into `out`; returns the files. Raises UserError when it cannot be written.
+
+    Runs that cannot share a figure are drawn apart, and stderr says why.
+    """
+    material = material or Material()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the report to '{out}' ({error.strerror}); choose another --out") from None
+    for sentence in reasons_apart(summaries, material.settings):
+        print(sentence, file=sys.stderr)
     written: list[Path] = []
-    for name in plugins.builtins("reports"):
-        written += plugins.load_function("reports", name)(summaries, out)
+    for name in plugins.names("reports"):
+        function = plugins.load_function("reports", name)
+        more = {"material": material} if "material" in inspect.signature(function).parameters else {}
+        written += function(summaries, out, **more)
     return written
 
 

@@ -4,119 +4,119 @@ Two protocols. `latency`: each problem is a scope of its own, its samples one ba
 and samples go out in waves, sample j of every problem before sample j + 1 of any.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from harness.budgets import Budget, Clock, Deadline
-from harness.nouns import Completion, Model, Problem, Request, Sampling
-from harness.overshoot import scope_timing
-from harness.progress import ShowProgress
+from harness.nouns import Completion, Model, Problem
+from harness.overshoot import Pace, scope_timing
+from harness.probe import Surroundings
+from harness.progress import Progress, ShowProgress
 from harness.runs import Run
+from harness.scopes import Awaited, Scope
+from harness.scoring import NOBODY, Judging
 
 FLUSH_S = 2.0
-"""Seconds of finished work that may wait in memory before it is stored."""
+"""Seconds of finished work that may wait in memory before it is stored, in a young run."""
+FLUSH_ROWS = 16384
+"""Completions that may wait, however young they are."""
+FLUSH_SHARE, LONGEST_FLUSH_S = 0.005, 60.0
+"""In an old one that share of its age, up to so many seconds, so that the parts of a long run stay few."""
+SHOW_S = 0.1
+"""Seconds between two looks at the progress."""
 
 Grade = Callable[[str, Sequence[Mapping[str, Any]]], int]
 """Grades and stores the completions of one problem; returns how many are correct."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What one deadline covers: the requests still to make, and what earlier sittings used of the budget."""
-
-    problem_id: str | None
-    requests: tuple[Request, ...]
-    used_s: float = 0.0
-    used_flops: float = 0.0
-    used_tokens: int = 0
-
-    def start(self, budget: Budget | None, clock: Clock) -> Deadline:
-        """Start the scope's clock where the earlier sittings left it."""
-        deadline = Deadline(budget, clock, self.used_s)
-        deadline.charge(flops=self.used_flops, tokens=self.used_tokens)
-        return deadline
-
-
-def plan(
-    problems: Sequence[Problem], samples: int, sampling: Sampling, protocol: str,
-    stored: Sequence[Mapping[str, Any]] = (), ended: Collection[str | None] = (),
-) -> list[Scope]:  # fmt: skip
-    """The scopes that are left to run, given the completions already stored and the scopes whose budget is used up.
-
-    A scope in which a row was cut by the deadline has used its budget too. Any other's missing samples are asked for on
-    a clock that starts where the stored ones ended, so that the outage is not charged and no budget is given twice.
-    `ended` holds problem ids, or None for the scope of a whole run.
-    """
-    done = {(row["problem_id"], row["sample_index"]) for row in stored}
-
-    def requests(problem: Problem, index: int) -> list[Request]:
-        return [] if (problem.id, index) in done else [Request(problem.id, index, problem.prompt, sampling)]
-
-    if protocol == "throughput":
-        waves = [request for index in range(samples) for problem in problems for request in requests(problem, index)]
-        scopes: list[tuple[str | None, list[Request], list[Mapping[str, Any]]]] = [(None, waves, list(stored))]
-    else:
-        rows_of: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
-        for row in stored:
-            rows_of[row["problem_id"]].append(row)
-        scopes = [
-            (problem.id, [one for index in range(samples) for one in requests(problem, index)], rows_of[problem.id])
-            for problem in problems
-        ]
-    return [
-        Scope(
-            problem_id,
-            tuple(wanted),
-            max((row["finished_s"] for row in rows), default=0.0),
-            sum(row["prefill_flops"] + row["decode_flops"] for row in rows),
-            sum(row["completion_tokens"] for row in rows),
-        )
-        for problem_id, wanted, rows in scopes
-        if wanted and problem_id not in ended and not any(row["finish_reason"] == "deadline" for row in rows)
-    ]
-
-
 def run_scopes(
     model: Model, run: Run, scopes: Sequence[Scope], segment: int, budget: Budget | None, clock: Clock, grade: Grade,
-    show: ShowProgress,
+    show: ShowProgress, surroundings: Surroundings, judging: Judging = NOBODY,
 ) -> None:  # fmt: skip
     """Run every scope and store its completions and its timing.
 
     Raises whatever the engine raises, and KeyboardInterrupt, after storing the whole completions it has.
     """
-    writer = Writer(run, clock)
-    done, correct, graded = 0, 0, 0
+    writer = Writer(run, clock, segment)
     total = sum(len(scope.requests) for scope in scopes)
-    with show(f"sampling {model.name}", total) as progress, closing(writer):
+    with show(f"sampling {model.name}", total) as progress, closing(writer), frozen_garbage():
+        told = Told(progress, clock)
         for scope in scopes:
-            rows: list[Completion] = []
-            deadline = scope.start(budget, clock)
-            try:
-                for completion in stream(model, scope, deadline, segment):
-                    rows.append(completion)
-                    writer.add(completion)
-                    progress.update(done + len(rows), note(deadline, correct, graded))
-            finally:
-                spent_s = deadline.elapsed_s - scope.used_s
-                writer.time(scope_timing(scope.problem_id, rows, deadline, spent_s, segment))
+            rows = run_scope(model, scope, budget, clock, writer, told, judging)
             if scope.problem_id is not None:
-                correct += grade(scope.problem_id, [as_row(row) for row in rows])
-                graded += len(rows)
-            done += len(scope.requests)
-            progress.update(done, note(deadline, correct, graded))
+                told.correct += grade(scope.problem_id, [as_row(row) for row in rows])
+                told.graded += len(rows)
+            told.end_scope(len(scope.requests))
+            surroundings.between_scopes()
 
 
-def stream(model: Model, scope: Scope, deadline: Deadline, segment: int) -> Iterator[Completion]:
-    """The scope's completions as they finish. Raises ValueError on one that was not asked for, or comes twice."""
-    asked = {(request.problem_id, request.sample_index) for request in scope.requests}
-    for completion in model.generate(scope.requests, deadline):
-        key = (completion.problem_id, completion.sample_index)
-        if key not in asked:
-            raise ValueError(f"{model.name} returned a completion that was not asked for, or twice: {key}")
-        asked.remove(key)
-        yield replace(completion, segment=segment)
+def run_scope(
+    model: Model, scope: Scope, budget: Budget | None, clock: Clock, writer: "Writer", told: "Told",
+    judging: Judging = NOBODY,
+) -> list[Completion]:  # fmt: skip
+    """Run one scope under its deadline; its completions, if it is a problem's and they are to be graded.
+
+    The time in which the engine waits for this loop is counted, and kept short: what is slow happens in the writer's
+    thread or after the scope.
+    """
+    rows: list[Completion] = []
+    pace, awaited, outside_s = Pace(budget), Awaited(scope.requests), 0.0
+    deadline = scope.start(budget, clock)
+    scoring = judging.begin(scope, deadline, writer.score)
+    try:
+        for completion in model.generate(scope.requests, deadline):
+            received = clock()
+            if not awaited.answered(completion.problem_id, completion.sample_index):
+                key = (completion.problem_id, completion.sample_index)
+                raise ValueError(f"{model.name} returned a completion that was not asked for, or twice: {key}")
+            pace.add(completion)
+            if scope.problem_id is not None:
+                rows.append(completion)
+            writer.add(completion, received)
+            told.of(deadline, pace.completions, received)
+            outside_s += clock() - received
+            scoring.take(completion)
+        scoring.finish()
+    finally:
+        elapsed_s = deadline.elapsed_s - scope.used_s
+        writer.time(scope_timing(scope.problem_id, pace, deadline, elapsed_s, outside_s, writer.segment))
+    return rows
+
+
+@contextmanager
+def frozen_garbage() -> Iterator[None]:
+    """Keep what is alive now out of the garbage collector's sight, which would stop a decode step to look at it all."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+class Told:
+    """What the progress display is told, now and then."""
+
+    def __init__(self, progress: Progress, clock: Clock) -> None:
+        self.progress, self.told_at = progress, clock()
+        self.done = self.correct = self.graded = 0
+        self.deadline: Deadline | None = None
+
+    def of(self, deadline: Deadline, completions: int, now: float) -> None:
+        """So many completions of the present scope are there."""
+        self.deadline = deadline
+        if now - self.told_at >= SHOW_S:
+            self.progress.update(self.done + completions, note(deadline, self.correct, self.graded))
+            self.told_at = now
+
+    def end_scope(self, requests: int) -> None:
+        """A scope of so many requests is over and graded."""
+        self.done += requests
+        if self.deadline is not None:
+            self.progress.update(self.done, note(self.deadline, self.correct, self.graded))
 
 
 def as_row(completion: Completion) -> dict[str, Any]:
@@ -139,38 +139,69 @@ def note(deadline: Deadline, correct: int, graded: int) -> str:
 
 
 class Writer:
-    """Stores completions in parts, a part every few seconds, so that a kill loses little and files stay few."""
+    """Stores completions in parts, a part every few seconds, so that a kill loses little and files stay few.
 
-    def __init__(self, run: Run, clock: Clock) -> None:
-        self.run, self.clock = run, clock
+    It writes in a thread of its own, one part at a time; an error there is raised by the next call.
+    """
+
+    def __init__(self, run: Run, clock: Clock, segment: int) -> None:
+        self.run, self.clock, self.segment = run, clock, segment
         self.waiting: list[Completion] = []
+        self.scores: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
-        self.stored_at = clock()
+        self.began = self.stored_at = clock()
+        self.thread = ThreadPoolExecutor(1)
+        self.storing: Future[None] | None = None
 
-    def add(self, completion: Completion) -> None:
+    def add(self, completion: Completion, now: float) -> None:
         """Take one completion; store all that wait when it is time. A scope's cut rows arrive together and stay so."""
         self.waiting.append(completion)
-        if completion.finish_reason != "deadline" and self.clock() - self.stored_at >= FLUSH_S:
-            self.flush()
+        if completion.finish_reason != "deadline":
+            self.flush_when_due(now)
+
+    def score(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take scores of completions that were taken before."""
+        self.scores.extend(rows)
 
     def time(self, row: dict[str, Any]) -> None:
         """Take the timing of a finished scope."""
         self.timings.append(row)
-        if self.clock() - self.stored_at >= FLUSH_S:
+        self.flush_when_due(self.clock())
+
+    def flush_when_due(self, now: float) -> None:
+        """Store what waits if it is much or has waited long, and the last part is written."""
+        wait_s = max(FLUSH_S, min(LONGEST_FLUSH_S, FLUSH_SHARE * (now - self.began)))
+        is_due = now - self.stored_at >= wait_s or len(self.waiting) >= FLUSH_ROWS
+        if is_due and (self.storing is None or self.storing.done()):
             self.flush()
 
     def flush(self) -> None:
-        """Store what waits."""
+        """Begin to store what waits, once the part before is stored. Raises OSError if that could not be written."""
+        if self.storing is not None:
+            self.storing.result()
         waiting, self.waiting = self.waiting, []
+        scores, self.scores = self.scores, []
         timings, self.timings = self.timings, []
-        self.run.add_completions(waiting)
-        if timings:
-            self.run.add_timing(timings)
+        self.storing = self.thread.submit(self.store, waiting, scores, timings)
         self.stored_at = self.clock()
 
+    def store(
+        self, completions: Sequence[Completion], scores: Sequence[Mapping[str, Any]],
+        timings: Sequence[Mapping[str, Any]],
+    ) -> None:  # fmt: skip
+        """Write one part of each; the timing last, so that a scope with a timing has its completions."""
+        self.run.add_completions(completions, self.segment)
+        self.run.add_scores(scores)
+        self.run.add_timing(timings)
+
     def close(self) -> None:
-        """Store the rest."""
-        self.flush()
+        """Store the rest, and wait until it is stored."""
+        try:
+            self.flush()
+        finally:
+            self.thread.shutdown()
+        assert self.storing is not None
+        self.storing.result()
 
 
 def warm_up(model: Model, scopes: Sequence[Scope], samples: int, clock: Clock) -> float:

@@ -6,12 +6,13 @@ One process writes a run at a time, by a lock of the operating system that dies 
 """
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -26,13 +27,23 @@ from harness.records import (
     TIMING,
     VERDICTS,
     append_part,
+    columns_of,
+    each_part,
     last_of_each,
+    parts,
     read_part,
     read_parts,
     write_table,
 )
+from harness.scopes import STORED_COLUMNS, Tally
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 KEY = ("problem_id", "sample_index")
+FOLDED = b"folded_parts"
+"""In the metadata of timing.parquet: the parts of timing/ below this number are in it already."""
 
 
 @dataclass(slots=True)
@@ -66,30 +77,76 @@ class Run:
         return [row | {"meta": json.loads(row["meta"])} for row in rows]
 
     def completions(self) -> list[dict[str, Any]]:
-        """Every stored completion once, in the order of storing."""
+        """Every stored completion once, in the order of storing. All of them at once: for runs that fit in memory."""
         return last_of_each(read_parts(self.path / "completions", COMPLETIONS).to_pylist(), KEY)
 
-    def stored(self) -> list[dict[str, Any]]:
-        """The columns of the completions that resuming needs; no text is read into Python."""
-        columns = [*KEY, "finish_reason", "finished_s", "completion_tokens", "prefill_flops", "decode_flops"]
-        rows: list[dict[str, Any]] = read_parts(self.path / "completions", COMPLETIONS).select(columns).to_pylist()
-        return last_of_each(rows, KEY)
+    def completion_columns(self, *names: str) -> "pa.Table":
+        """Some columns of every stored completion, in the order of storing; no row becomes a Python object."""
+        return read_parts(self.path / "completions", COMPLETIONS, names)
+
+    def rows_of(
+        self, kind: str, problem_ids: Sequence[str], only: Sequence[str] | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The completions, or the latest verdicts (`kind` names the folder), problem by problem.
+
+        `only` names the columns that are wanted; those of `KEY` must be among them.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        schema = {"completions": COMPLETIONS, "verdicts": VERDICTS}[kind]
+        wanted = pa.array(problem_ids, pa.string())
+        found = [
+            part.filter(pc.is_in(part["problem_id"], wanted)) for part in each_part(self.path / kind, schema, only)
+        ]
+        if not found:
+            yield from ([] for _ in problem_ids)
+            return
+        table = pa.concat_tables(found)
+        numbers = pc.index_in(table["problem_id"], wanted).to_numpy()
+        order = np.argsort(numbers, kind="stable")
+        ends = np.searchsorted(numbers[order], np.arange(len(problem_ids) + 1))
+        for start, end in itertools.pairwise(ends):
+            yield last_of_each(table.take(order[start:end]).to_pylist(), KEY)
+
+    def tally(self, problem_ids: Sequence[str], samples: int) -> Tally:
+        """What is stored of each of these problems."""
+        tally = Tally.empty(problem_ids, samples)
+        for part in each_part(self.path / "completions", COMPLETIONS, STORED_COLUMNS):
+            tally.add(part)
+        return tally
+
+    def graded(self, problem_ids: Sequence[str], samples: int) -> "np.ndarray":
+        """Which completions have a verdict, (problems, samples) bool."""
+        tally = Tally.empty(problem_ids, samples)
+        for part in each_part(self.path / "verdicts", VERDICTS, KEY):
+            problems, indices = tally.places(part)
+            tally.done[problems[problems >= 0], indices[problems >= 0]] = True
+        return tally.done
 
     def verdicts(self) -> list[dict[str, Any]]:
         """The latest verdict of each graded completion."""
         return last_of_each(read_parts(self.path / "verdicts", VERDICTS).to_pylist(), KEY)
 
     def scores(self) -> list[dict[str, Any]]:
-        """The latest scores of each completion, by reward model."""
-        return last_of_each(read_parts(self.path / "scores", SCORES).to_pylist(), (*KEY, "reward_model"))
+        """The latest scores of each completion, by reward model; what scoring cost is 0 where it was not kept."""
+        rows = last_of_each(read_parts(self.path / "scores", SCORES).to_pylist(), (*KEY, "reward_model"))
+        return [row | {name: row[name] or 0.0 for name in ("reward_s", "reward_flops")} for row in rows]
+
+    def scored(self, reward_model: str) -> set[tuple[str, int]]:
+        """Which completions a reward model has seen, those without a score (too long, blank) among them."""
+        columns = [*KEY, "reward_model"]
+        rows = read_parts(self.path / "scores", SCORES, columns).to_pylist()
+        return {(row["problem_id"], row["sample_index"]) for row in rows if row["reward_model"] == reward_model}
 
     def save(self) -> None:
         """Write the manifest."""
         write_manifest(self.path, self.manifest)
 
-    def add_completions(self, completions: Sequence[Completion]) -> None:
-        """Store whole completions as one part."""
-        append_part(self.path / "completions", [asdict(completion) for completion in completions], COMPLETIONS)
+    def add_completions(self, completions: Sequence[Completion], segment: int = 0) -> None:
+        """Store whole completions of one sitting as one part."""
+        append_part(self.path / "completions", columns_of(completions, COMPLETIONS, segment=segment), COMPLETIONS)
 
     def add_verdicts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store verdict rows as one part."""
@@ -100,14 +157,44 @@ class Run:
         append_part(self.path / "scores", rows, SCORES)
 
     def timing(self) -> list[dict[str, Any]]:
-        """The rows of timing.parquet, one per scope that has ended."""
-        path = self.path / "timing.parquet"
-        rows: list[dict[str, Any]] = read_part(path, TIMING).to_pylist() if path.is_file() else []
+        """One row for each scope that has ended."""
+        rows: list[dict[str, Any]] = self.timing_table().to_pylist()
         return rows
 
+    def timing_table(self) -> "pa.Table":
+        """`timing` without a Python object per row: timing.parquet and the parts that are not in it yet."""
+        import pyarrow as pa
+
+        path = self.path / "timing.parquet"
+        whole = [read_part(path, TIMING)] if path.is_file() else []
+        fresh = [part for part in parts(self.path / "timing") if int(part.stem) >= self.folded()]
+        tables = whole + [read_part(part, TIMING) for part in fresh]
+        return pa.concat_tables(tables) if tables else TIMING.empty_table()
+
     def add_timing(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows to timing.parquet; the file is small and replaced whole."""
-        write_table(self.path / "timing.parquet", [*self.timing(), *rows], TIMING)
+        """Store timing rows as one part, which `fold_timing` later puts into timing.parquet."""
+        append_part(self.path / "timing", rows, TIMING, first=self.folded())
+
+    def folded(self) -> int:
+        """How many parts of timing/ are in timing.parquet."""
+        import pyarrow.parquet as pq
+
+        path = self.path / "timing.parquet"
+        metadata = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
+        return int(metadata.get(FOLDED, b"0"))
+
+    def fold_timing(self) -> None:
+        """Put all parts of timing/ into timing.parquet and take them away; a kill in between loses and doubles none."""
+        there = parts(self.path / "timing")
+        table = self.timing_table()
+        if there or not (self.path / "timing.parquet").is_file():
+            upto = max(self.folded(), int(there[-1].stem) + 1 if there else 0)
+            columns = TIMING.with_metadata({**TIMING.metadata, FOLDED: str(upto).encode()})
+            write_table(self.path / "timing.parquet", table.cast(columns), columns)
+        for part in there:
+            part.unlink()
+        with contextlib.suppress(OSError):
+            (self.path / "timing").rmdir()
 
 
 def open_run(path: Path) -> Run:

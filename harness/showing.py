@@ -1,21 +1,33 @@
 """A run in the terminal: what it is, its problems, one problem with its completions. Model text is shown inert."""
 
 import json
+import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import UserError
+from harness.overshoot import compliance_lines
 from harness.runs import Run
 
 PIPE_WIDTH = 140
+STYLES = {"VALID": "bold green", "INVALID": "bold red"}
+OUTCOME_STYLES = {"correct": "green", "wrong": "red"}
+UNSURE = re.compile(r"[^\n\t\x20-\x7e]")
+"""Everything but plain ASCII, which is asked one by one whether it can be printed."""
 SHOWN_CHARACTERS = 1200
 """A completion's text beyond this is folded away in the terminal."""
 
 
 def inert(text: str) -> str:
-    """Text with its control characters spelled out, so that no terminal obeys them."""
-    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    """Text with its control and direction characters spelled out, so that no terminal and no reader obeys them."""
+    return UNSURE.sub(lambda found: found[0] if found[0].isprintable() else spelled_out(ord(found[0])), text)
+
+
+def spelled_out(code: int) -> str:
+    r"""A character as `\xNN`, `\uNNNN` or `\UNNNNNNNN`, whichever is shortest."""
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def show_run(run: Run, json_: bool) -> None:
@@ -30,7 +42,7 @@ def show_run(run: Run, json_: bool) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for line in gist(run):
-        console.print(Text(inert(line)))
+        console.print(Text(inert(line), style=STYLES.get(line.split(maxsplit=1)[-1], "")))
     table = Table("problem", "gold", "samples", "correct", "answers", box=None, pad_edge=False)
     for row in rows:
         cells = (row["problem_id"], row["gold"], str(row["samples"]), str(row["correct"]), row["answers"])
@@ -45,14 +57,28 @@ def gist(run: Run) -> list[str]:
     lines = [
         f"run       {run.name}: {spec['model']} on {spec['task']}, {run.manifest['problems']['count']} problems",
         f"asked     {spec['samples']} samples, budget {spec['budget'] or 'none'}, protocol {spec['protocol']}",
-        f"sampling  {spec['sampling']}",
+        f"sampling  {spell_facts(spec['sampling'] or {}) or 'not recorded'}",
         f"engine    {engine}",
         f"machine   {run.manifest['machine']['cpu']}, {run.manifest['machine']['usable_cores']} cores",
+        *(f"          {gpu['name']}" for gpu in run.manifest["machine"]["gpus"]),
+        *(f"kept      {line}" for line in compliance_lines(run.manifest)),
+        f"sittings  {len(run.manifest['segments'])}; {time_outside(run.manifest['segments'])}",
         f"verdict   {validity['verdict']}",
     ]
-    return lines + [
-        f"          {reason}: {mend}" for reason, mend in zip(validity["reasons"], validity["mend"], strict=True)
-    ]
+    lines += [f"          {reason}: {mend}" for reason, mend in zip(validity["reasons"], validity["mend"], strict=True)]
+    return lines + [f"warning   {warning}" for warning in validity.get("warnings", [])]
+
+
+def spell_facts(facts: Mapping[str, Any]) -> str:
+    """`temperature 0.8, top_p 1, stop none`."""
+    return ", ".join(f"{name} {value if value not in ([], None) else 'none'}" for name, value in facts.items())
+
+
+def time_outside(segments: Sequence[Mapping[str, Any]]) -> str:
+    """The seconds of loading, warm-up and grading, which are outside every budget, beside those inside."""
+    names = {"generate_s": "inside budgets", "load_s": "loading", "warmup_s": "warm-up", "grade_s": "grading"}
+    sums = {words: sum(segment.get(key) or 0.0 for segment in segments) for key, words in names.items()}
+    return ", ".join(f"{seconds:.3g} s {words}" for words, seconds in sums.items())
 
 
 def problem_rows(run: Run) -> list[dict[str, Any]]:
@@ -79,9 +105,7 @@ def problem_rows(run: Run) -> list[dict[str, Any]]:
 def show_problem(run: Run, problem_id: str, json_: bool) -> None:
     """Print one problem: the exact prompt, the gold, each completion judged. Raises UserError on a wrong id."""
     problem = find_problem(run, problem_id)
-    verdicts = {row["sample_index"]: row for row in run.verdicts() if row["problem_id"] == problem["problem_id"]}
-    rows = [row for row in run.completions() if row["problem_id"] == problem["problem_id"]]
-    judged = [row | verdicts.get(row["sample_index"], {}) for row in sorted(rows, key=lambda row: row["sample_index"])]
+    judged = judged_completions(run, problem["problem_id"])
     if json_:
         print(json.dumps(problem | {"completions": judged}, default=str))
         return
@@ -94,18 +118,40 @@ def show_problem(run: Run, problem_id: str, json_: bool) -> None:
     console.print(Text(inert(problem["prompt"])))
     console.print(Text(f"gold: {inert(problem['gold'])}", style="bold"))
     for row in judged:
-        console.print(Rule(Text(inert(heading(row))), align="left"))
+        console.print(
+            Rule(Text(inert(heading(row)), style=OUTCOME_STYLES.get(row.get("verdict", ""), "")), align="left")
+        )
+        if row.get("reason"):
+            console.print(Text(f"because: {inert(row['reason'])}", style="dim"))
         text = inert(row["text"])
         folded = len(text) - SHOWN_CHARACTERS
         console.print(Text(text if folded <= 0 else f"{text[:SHOWN_CHARACTERS]} … {folded} more characters"))
 
 
+def judged_completions(run: Run, problem_id: str) -> list[dict[str, Any]]:
+    """The completions of one problem with their verdicts, and their scores by reward model, by sample index."""
+    (rows,), (judged,) = (run.rows_of(kind, [problem_id]) for kind in ("completions", "verdicts"))
+    verdicts = {row["sample_index"]: row for row in judged}
+    scores: dict[int, dict[str, list[float]]] = defaultdict(dict)
+    for row in run.scores():
+        if row["problem_id"] == problem_id:
+            scores[row["sample_index"]][row["reward_model"]] = row["scores"]
+    return [
+        row | verdicts.get(row["sample_index"], {}) | {"scores": scores.get(row["sample_index"], {})}
+        for row in sorted(rows, key=lambda row: row["sample_index"])
+    ]
+
+
 def heading(row: dict[str, Any]) -> str:
     """A completion's verdict, answer, end and time on one line."""
     answer = "no answer" if row.get("answer") is None else f"answer {row['answer']}"
-    why = f" ({row['reason']})" if row.get("reason") else ""
     spent = f"{row['completion_tokens']} tokens, finished at {row['finished_s']:.3f} s, {row['finish_reason']}"
-    return f"sample {row['sample_index']}: {row.get('verdict', 'not graded')}{why}, {answer}; {spent}"
+    scored = "".join(
+        f", {model} {' '.join(f'{step:.3g}' for step in steps[-4:]) or 'no score'}"
+        for model, steps in row["scores"].items()
+    )
+    number = "" if row.get("answer_class") is None else f" [class {row['answer_class']}]"
+    return f"sample {row['sample_index']}: {row.get('verdict', 'not graded')}, {answer}{number}; {spent}{scored}"
 
 
 def find_problem(run: Run, problem_id: str) -> dict[str, Any]:

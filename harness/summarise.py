@@ -1,35 +1,32 @@
 """From a run on disk to its summary: the curves of the selectors asked for, the counts and the facts."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from harness.bank import load_bank
+from harness.bank import items_of
 from harness.budgets import Budget
 from harness.curves import curves_of
 from harness.errors import UserError
 from harness.nouns import Selector
+from harness.recorded import Recorded, read_recorded
+from harness.records import parts
 from harness.runs import Run
 from harness.summary import Axis, RunSummary
-from harness.validity import differing_arms
+from harness.validity import ENGINE_FACTS, differing_arms
 
-FACTS = ("engine", "engine_version", "torch", "dtype", "device", "threads", "parameters")
+FACTS = (*ENGINE_FACTS, "parameters")
 
 
-def summarise(run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget] = ()) -> RunSummary:
+def summarise(
+    run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget] = (), skip_unscored: bool = False
+) -> RunSummary:
     """Compute every curve of one run. The axes of `budgets` end at the largest of their unit.
 
-    Raises UserError when the run has no completions, or a budget goes past what the run was given.
+    Raises UserError when the run has no completions, a budget goes past what the run was given, or a selector needs a
+    reward model's scores and the run has none; with `skip_unscored` such a selector is left out instead.
     """
-    completions = run.completions()
-    if not completions:
-        raise UserError(f"'{run.path}' has no completions yet; run the command that made it again")
-    spec = run.spec
-    shown = axis_budgets(run, budgets)
-    verdicts = Counter(row["verdict"] for row in run.verdicts())
-    reasons = Counter(row["finish_reason"] for row in completions)
-    validity = run.manifest["validity"]
+    recorded = read_recorded(run)
+    spec, validity = run.spec, run.manifest["validity"]
     return RunSummary(
         run=run.name,
         model=spec["model"],
@@ -38,19 +35,50 @@ def summarise(run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget]
         samples=spec["samples"],
         protocol=spec["protocol"],
         budget=spec["budget"],
-        curves=curves_of(load_bank(run), selectors, shown),
+        curves=curves_of(
+            items_of(run, recorded), usable(run, recorded, selectors, skip_unscored), axis_budgets(run, budgets)
+        ),
         validity=validity["verdict"],
         reasons=tuple(validity["reasons"]),
-        facts=facts_of(run) | amortised(run, completions),
-        counts=dict(verdicts) | {f"finish_{name}": count for name, count in reasons.items()},
+        facts=facts_of(run) | amortised(run, recorded),
+        counts=recorded.counts,
     )
 
 
+def has_scores(run: Run) -> bool:
+    """Whether some reward model scored the run."""
+    return bool(parts(run.path / "scores"))
+
+
+def check_scored(selectors: Sequence[Selector], reward_models: Sequence[str]) -> None:
+    """Raises UserError on a selector that chooses by scores where no reward model is asked to give any."""
+    lost = [selector.name for selector in selectors if selector.reads_scores]
+    if lost and not reward_models:
+        raise UserError(
+            f"the selector {lost[0]} chooses by a reward model's scores; add --reward-model R "
+            "(`ttc list reward-models` names them) or leave the selector out"
+        )
+
+
+def usable(run: Run, recorded: Recorded, selectors: Sequence[Selector], skip_unscored: bool) -> list[Selector]:
+    """The selectors that this run has what they need for. Raises UserError on one that it has not."""
+    kept = []
+    for selector in selectors:
+        if not selector.reads_scores or recorded.rewards:
+            kept.append(selector)
+        elif not skip_unscored:
+            raise UserError(
+                f"the selector {selector.name} chooses by a reward model's scores and '{run.name}' has none; "
+                f"type: ttc score {run.path} --reward-model R (`ttc list reward-models` names them)"
+            )
+    return kept
+
+
 def summarise_all(
-    runs: Sequence[Run], selectors: Sequence[Selector], budgets: Sequence[Budget] = ()
+    runs: Sequence[Run], selectors: Sequence[Selector], budgets: Sequence[Budget] = (), skip_unscored: bool = False
 ) -> list[RunSummary]:
     """Summarise several runs; those of one task whose arms differ in what must be equal are marked INVALID."""
-    summaries = [summarise(run, selectors, budgets) for run in runs]
+    summaries = [summarise(run, selectors, budgets, skip_unscored) for run in runs]
     for task in {summary.task for summary in summaries}:
         arms = [summary for summary in summaries if summary.task == task]
         unfair = tuple(differing_arms(arms))
@@ -81,13 +109,12 @@ def axis_budgets(run: Run, budgets: Sequence[Budget]) -> dict[Axis, list[float]]
     return shown
 
 
-def amortised(run: Run, completions: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+def amortised(run: Run, recorded: Recorded) -> dict[str, object]:
     """Seconds per problem of a run that had all problems in flight; nothing for the other protocol."""
     if run.spec["protocol"] != "throughput":
         return {}
-    return {
-        "amortised_s_per_problem": max(row["finished_s"] for row in completions) / run.manifest["problems"]["count"]
-    }
+    last_s = float(recorded.numbers["finished_s"][recorded.there].max())
+    return {"amortised_s_per_problem": last_s / run.manifest["problems"]["count"]}
 
 
 def facts_of(run: Run) -> dict[str, object]:

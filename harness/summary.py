@@ -23,12 +23,20 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One selector along one axis. `kind` says where the x values come from: a real run or a timing model."""
+    """One selector along one axis. `kind` says where the x values come from: a real run or a timing model.
+
+    `reward_model` is the one whose scores the selector read; `charged` says whether its time and FLOPs are in x, None
+    where no reward model is involved. `monte_carlo_se` is the largest standard error over the points that random
+    subsets leave in the mean over problems, None where the values are exact.
+    """
 
     selector: str
     axis: Axis
     points: tuple[Point, ...]
     kind: Literal["measured", "modelled"] = "measured"
+    reward_model: str | None = None
+    charged: bool | None = None
+    monte_carlo_se: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

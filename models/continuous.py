@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.budgets import Deadline
+from harness.budgets import Clock, Deadline
 from harness.nouns import Completion, FinishReason
 
 from .architectures.causal_lm import CausalLM
@@ -80,16 +80,15 @@ class ContinuousBatch:
         """Serve until nothing waits or flies; at the deadline yield what flies as it is."""
         while self.queue or self.passengers:
             if deadline.expired:
-                for place in range(len(self.passengers)):
-                    yield self.completion(place, "deadline", deadline)
-                self.passengers.clear()
+                yield from self.cut(deadline.elapsed_s)
                 return
             can_enter = self.queue and self.slots.count < self.slots.capacity
             places = self.admit(deadline) if can_enter else self.advance(deadline)
             ended = {place: reason for place in places if (reason := self.reason(place))}
-            for place, reason in ended.items():
-                yield self.completion(place, reason, deadline)
-                self.landed.append(self.passengers[place].row)
+            # Before any is handed over: what is done with one must not make the next one late.
+            done = [self.completion(place, reason, deadline.now) for place, reason in ended.items()]
+            self.landed += [self.passengers[place].row for place in ended]
+            yield from done
             if ended:
                 self.drop(list(ended))
                 self.landed.clear()
@@ -198,8 +197,14 @@ class ContinuousBatch:
             self.passengers[target] = self.passengers[source]
         del self.passengers[self.slots.count :]
 
-    def completion(self, place: int, reason: FinishReason, deadline: Deadline) -> Completion:
-        """The finished or cut row; its clock is read when the text is there."""
+    def cut(self, stopped_s: float) -> list[Completion]:
+        """What flies, as it is; the batch is over."""
+        found = [self.completion(place, "deadline", lambda: stopped_s) for place in range(len(self.passengers))]
+        self.passengers.clear()
+        return found
+
+    def completion(self, place: int, reason: FinishReason, clock: Clock) -> Completion:
+        """The finished or cut row; the scope's clock is read when the text is there."""
         passenger, ids = self.passengers[place], self.generated(place)
         row, passes = passenger.row, self.slots.passes - passenger.passes
         logprob: float = self.slots.logprobs[place].item()
@@ -210,7 +215,7 @@ class ContinuousBatch:
             completion_tokens=len(ids),
             started_s=row.started_s,
             first_token_s=row.first_token_s,
-            finished_s=deadline.elapsed_s,
+            finished_s=clock(),
             batch_size=(passenger.batch_size + self.row_passes - passenger.row_passes) / (passes + 1),
             prefill_flops=row.prefill_flops,
             decode_flops=self.flops.decode_row(len(row.prompt_ids), passes),

@@ -41,6 +41,7 @@ def native(
     cuda_graphs: bool = True,
     rope_scaling: RopeScaling = "auto",
     tokenizer: str = "",
+    random_weights: bool = False,
 ) -> Model:
     """Load a Llama, Llamba, MambaInLlama, Phi-Mamba or Mamba-2 checkpoint and its tokenizer.
 
@@ -57,6 +58,7 @@ def native(
         rope_scaling: whether a MambaInLlama's attention layers honour the `rope_scaling` of its config.json; `auto`
             goes by the form of its weights. Every other family ignores it.
         tokenizer: a folder or hub id to take the tokenizer from instead of the checkpoint.
+        random_weights: read the checkpoint's config alone, to measure speed; its text then has a token for each byte.
 
     Raises UserError when there is no such checkpoint, its family is not one of this engine's, its files are damaged or
     incomplete, or a setting has no such value.
@@ -69,7 +71,7 @@ def native(
 
     place = torch.device(pick_device(device))
     wanted = None if dtype == "auto" else getattr(torch, dtype)
-    if checkpoint.startswith(PRESET):
+    if random_weights or checkpoint.startswith(PRESET):
         model, words, ends, context = random_model(checkpoint, wanted, place), byte_tokenizer(), frozenset[int](), None
     else:
         found = find_checkpoint(checkpoint)
@@ -216,15 +218,19 @@ def builder(checkpoint: Checkpoint) -> Build:
 
 
 def random_model(checkpoint: str, dtype: "torch.dtype | None", device: "torch.device") -> "CausalLM":
-    """A preset with random weights. Raises UserError naming those that exist."""
+    """A preset, or a checkpoint's shape, with random weights. Raises UserError naming those that exist."""
     import torch
 
     from .architectures.initial import allocate, randomise
     from .architectures.presets import find_preset
 
-    preset = find_preset(checkpoint.removeprefix(PRESET))
+    if checkpoint.startswith(PRESET):
+        _, build, config = find_preset(checkpoint.removeprefix(PRESET))
+    else:
+        found = find_checkpoint(checkpoint)
+        build, config = builder(found), found.config
     with torch.device("meta"):
-        model, _ = preset.build(preset.config, None)
+        model, _ = build(config, None)
     allocate(model, dtype or auto_dtype(model, device), device)
     randomise(model)
     return model.eval()

@@ -13,7 +13,6 @@ class Row:
 
     request: Request
     prompt_ids: tuple[int, ...]
-    seed: int
     limit: int
     """Tokens it may generate: its own maximum, or what the model's context leaves; below 1 it cannot be served."""
     submitted_s: float
@@ -21,12 +20,17 @@ class Row:
     first_token_s: float | None = None
     prefill_flops: float = 0.0
 
+    @property
+    def seed(self) -> int:
+        """Of its random stream; worked out when the row starts, for most rows of a long queue may never do."""
+        return self.request.seed
+
 
 def new_row(request: Request, prompt_ids: tuple[int, ...], context: int | None, submitted_s: float) -> Row:
     """A row that waits; `context` is the model's longest text in tokens, None where it has no limit."""
     room = context - len(prompt_ids) if context else request.sampling.max_tokens
     limit = min(request.sampling.max_tokens, room) if prompt_ids else 0
-    return Row(request, prompt_ids, request.seed, limit, submitted_s)
+    return Row(request, prompt_ids, limit, submitted_s)
 
 
 def identity(row: Row) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class NativeModel:
 
     def prepare(self, calls: Sequence[Sequence[Request]]) -> None:
         """Allocate the slots that the largest of these calls needs; see `harness.nouns.Model`."""
-        rows = [[row for row in self.rows(requests, 0.0) if row.limit > 0] for requests in calls]
+        rows = [[row for row in self.rows(requests) if row.limit > 0] for requests in calls]
         everything = [row for call in rows for row in call]
         if everything:
             slots = self.make_room(everything, max(map(len, rows)))
@@ -121,7 +121,7 @@ class NativeModel:
     def serve(self, requests: Sequence[Request], submitted_s: float, deadline: Deadline) -> Iterator[Completion]:
         """Serve the rows of one sampler after those of another; nearly always there is one."""
         queues: dict[tuple[float, int, float], deque[Row]] = {}
-        for row in self.rows(requests, submitted_s):
+        for row in self.rows(requests, submitted_s, deadline):
             if row.limit < 1:
                 yield refused(row, self.context, deadline)
             else:
@@ -131,10 +131,15 @@ class NativeModel:
             while queue and not deadline.expired:
                 yield from self.serve_queue(queue, deadline)
 
-    def rows(self, requests: Sequence[Request], submitted_s: float) -> list[Row]:
-        """The requests with their token ids; a prompt is tokenised once."""
-        prompts = {request.prompt: None for request in requests}
-        encoded = {prompt: text.encode(self.tokenizer, prompt) for prompt in prompts}
+    def rows(
+        self, requests: Sequence[Request], submitted_s: float = 0.0, deadline: Deadline | None = None
+    ) -> list[Row]:
+        """The requests with their token ids, a prompt tokenised once; none if the deadline strikes meanwhile."""
+        encoded: dict[Prompt, tuple[int, ...]] = {}
+        for prompt in {request.prompt: None for request in requests}:
+            if deadline is not None and deadline.expired:
+                return []
+            encoded[prompt] = text.encode(self.tokenizer, prompt)
         return [new_row(request, encoded[request.prompt], self.context, submitted_s) for request in requests]
 
     def serve_queue(self, queue: deque[Row], deadline: Deadline) -> Iterator[Completion]:

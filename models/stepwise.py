@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.budgets import Deadline
+from harness.budgets import Clock, Deadline
 from harness.nouns import Completion, Facts, FinishReason, Prompt, Request
 
 from . import text
@@ -104,6 +104,8 @@ class StepwiseModel:
         waiting: dict[BatchKey, Queue] = {}
         for number, request in enumerate(requests):
             if request.prompt not in encoded:
+                if deadline.expired:
+                    return
                 encoded[request.prompt] = text.encode(self.tokenizer, request.prompt)
             row = new_row(request, encoded[request.prompt], self.context, submitted_s)
             if row.limit < 1:
@@ -142,13 +144,14 @@ class StepwiseModel:
         while rows:
             self.synchronize()
             if deadline.expired:
-                for place in range(len(rows)):
-                    yield self.completion(flight, place, "deadline", deadline)
+                cut = self.cut(flight, deadline.elapsed_s)
                 rows.clear()
+                yield from cut
                 return
             ended = self.draw(flight, deadline)
-            for place, reason in ended.items():
-                yield self.completion(flight, place, reason, deadline)
+            # Before any is handed over: what is done with one must not make the next one late.
+            done = [self.completion(flight, place, reason, deadline.now) for place, reason in ended.items()]
+            yield from done
             if ended:
                 flight.drop(set(ended))
             if rows:
@@ -218,8 +221,12 @@ class StepwiseModel:
         row = flight.rows[place]
         return self.endings.reason(flight.generated(place), row.request.sampling.stop, row.limit)
 
-    def completion(self, flight: Flight, place: int, reason: FinishReason, deadline: Deadline) -> Completion:
-        """The finished or cut row; its clock is read when the text is there."""
+    def cut(self, flight: Flight, stopped_s: float) -> list[Completion]:
+        """What flies, as it is."""
+        return [self.completion(flight, place, "deadline", lambda: stopped_s) for place in range(len(flight.rows))]
+
+    def completion(self, flight: Flight, place: int, reason: FinishReason, clock: Clock) -> Completion:
+        """The finished or cut row; the scope's clock is read when the text is there."""
         row, ids = flight.rows[place], flight.generated(place)
         logprob: float = flight.logprobs[place].item()
         found = Completion(
@@ -229,7 +236,7 @@ class StepwiseModel:
             completion_tokens=len(ids),
             started_s=row.started_s,
             first_token_s=row.first_token_s,
-            finished_s=deadline.elapsed_s,
+            finished_s=clock(),
             batch_size=flight.batch_size,
             prefill_flops=row.prefill_flops,
             decode_flops=self.flops.decode_row(len(row.prompt_ids), flight.passes),

@@ -12,11 +12,17 @@ FACTS: dict[str, str] = {
     "dtype": "dtype",
     "device": "device",
     "torch": "torch",
+    "torch_version": "torch",
     "python": "Python",
+    "gpu": "GPU",
     "cpu": "CPU",
     "cores": "cores",
     "seed": "seed",
     "temperature": "temperature",
+    "top_p": "top-p",
+    "top_k": "top-k",
+    "max_tokens": "at most so many tokens",
+    "ttc": "ttc version",
     "git_commit": "git commit",
 }
 """The facts that a caption states, and what it calls them."""

@@ -10,7 +10,7 @@ from .lettering import POINTS_PER_INCH, width_in
 from .lines import Line
 from .panels import Panel, clipped
 
-LABEL_PT = 7.5
+LABEL_PT = 8
 LINE_IN = 1.3 * LABEL_PT / POINTS_PER_INCH
 GAP_IN = 0.12
 """From the right end of the axis to the label: room for the leader of a label that was moved."""

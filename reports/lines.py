@@ -6,20 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib import rcParams
+
 from harness.summary import Axis, Curve, Point, RunSummary
 
 from .lettering import printable
 
 Dash = tuple[float, tuple[float, ...]]
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-"""Okabe and Ito's palette for colour-blind readers (jfly.uni-koeln.de/color) without its yellow, which is too pale."""
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 SOLID: Dash = (0, ())
 DASHES: tuple[Dash, ...] = (SOLID, (0, (1, 1.1)), (0, (5, 1.4, 1, 1.4)), (0, (7, 1.5)), (0, (3, 1.2, 1, 1.2, 1, 1.2)))
 MODELLED: Dash = (0, (3, 1.6))
 """Kept for modelled curves, whose markers are hollow too."""
+
+FREE: Dash = (0, (0.8, 1.2))
+"""Kept for curves that leave a reward model's time out, which carry no markers."""
 
 PATH = re.compile(r"[\w.~-]*(/[\w.-]+)+")
 FACET_ABOVE = 6
@@ -45,6 +47,24 @@ class Line:
     modelled: bool
     points: tuple[Point, ...]
     look: Look
+    free: bool = False
+    """The reward model's time and FLOPs are left out of x."""
+
+    @property
+    def key(self) -> tuple[str, str, bool, bool]:
+        """What tells a line from the others of its panel."""
+        return self.arm, self.selector, self.modelled, self.free
+
+
+def colour_of(place: int) -> str:
+    """The colour of an arm or a selector by its place, from the style's cycle."""
+    colours = rcParams["axes.prop_cycle"].by_key()["color"]
+    return str(colours[place % len(colours)])
+
+
+def look_of(colour: int, form: int) -> Look:
+    """The look of a line by the places of what its colour, and its marker and dash, stand for."""
+    return Look(colour_of(colour), MARKERS[form % len(MARKERS)], DASHES[form % len(DASHES)])
 
 
 def finite_points(curve: Curve) -> tuple[Point, ...]:
@@ -87,8 +107,9 @@ def selector_names(summaries: Sequence[RunSummary], axes: Sequence[Axis]) -> lis
 
 
 def drawn(summary: RunSummary, axes: Sequence[Axis]) -> list[Curve]:
-    """The curves of a run along these axes that have points."""
-    return [curve for curve in summary.curves if curve.axis in axes and finite_points(curve)]
+    """The curves of a run along these axes that have points, reward models charged where there are any."""
+    curves = (curve for curve in summary.curves if not is_free(curve))
+    return [curve for curve in curves if curve.axis in axes and finite_points(curve)]
 
 
 def is_faceted(summaries: Sequence[RunSummary], axes: Sequence[Axis]) -> bool:
@@ -98,21 +119,32 @@ def is_faceted(summaries: Sequence[RunSummary], axes: Sequence[Axis]) -> bool:
     return len(arms) > 1 and selectors > 1 and len(arms) * selectors > FACET_ABOVE
 
 
-def lines_of(summaries: Sequence[RunSummary], axes: Sequence[Axis]) -> list[Line]:
+def lines_of(summaries: Sequence[RunSummary], axes: Sequence[Axis], own_panels: bool | None = None) -> list[Line]:
     """Every line of a figure.
 
     With one arm, a selector's colour, marker and dash are its own. With several, the colour is the arm's and marker and
-    dash are the selector's; where selectors have panels of their own, all three are the arm's.
+    dash are the selector's; where selectors have panels of their own (by default those that `is_faceted` gives them),
+    all three are the arm's.
     """
     summaries = [summary for summary in summaries if drawn(summary, axes)]
     selectors = selector_names(summaries, axes)
-    own_panels = len(selectors) == 1 or is_faceted(summaries, axes)
+    if own_panels is None:
+        own_panels = len(selectors) == 1 or is_faceted(summaries, axes)
     lines = []
     for place, (summary, arm) in enumerate(zip(summaries, arm_names(summaries), strict=True)):
         for curve in drawn(summary, axes):
             rank = selectors.index(curve.selector)
             colour, form = (rank, rank) if len(summaries) == 1 else (place, place if own_panels else rank)
-            look = Look(COLOURS[colour % len(COLOURS)], MARKERS[form % len(MARKERS)], DASHES[form % len(DASHES)])
-            points, modelled = finite_points(curve), curve.kind == "modelled"
-            lines.append(Line(arm, printable(curve.selector), curve.axis, modelled, points, look))
+            lines.append(line_of(arm, curve, look_of(colour, form)))
     return lines
+
+
+def line_of(arm: str, curve: Curve, look: Look) -> Line:
+    """A curve ready to draw."""
+    modelled, points = curve.kind == "modelled", finite_points(curve)
+    return Line(arm, printable(curve.selector), curve.axis, modelled, points, look, is_free(curve))
+
+
+def is_free(curve: Curve) -> bool:
+    """Whether a reward model chose along this curve and its own time and FLOPs are left out."""
+    return curve.charged is False

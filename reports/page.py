@@ -1,42 +1,110 @@
-"""One self-contained HTML page: verdicts, figures, table and facts. It loads nothing and runs no script."""
+"""One self-contained HTML page: findings in words, interactive figures, table, and the problems one by one.
 
+The page asks the network for nothing: its policy allows the scripts inside it, by their hashes, and no request at all.
+What models and runs say is shown as text.
+"""
+
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.comparable import reasons_apart
+from harness.overshoot import compliance_lines
+from harness.reporting import Material
+from harness.runs import Run
+from harness.showing import inert
 from harness.summary import Axis, Point, RunSummary
 
+from .browser import OUTCOMES, folded
 from .captions import caption_text
-from .figures import groups, rendered
-from .files import replace_file
+from .files import rendered, replace_file
+from .grouping import Group, groups
+from .inlining import inline
+from .interactive import as_script_data, chart
+from .mathematics import Typesetter
+from .problem_pages import Browser, browser_of
 from .sheet import draw, paper_style
 from .tables import HEADS, RIGHT, cells, markdown_cell, table_rows
+from .words import findings, glossary, tests_of
 
-TEMPLATE = Path(__file__).with_name("page.html")
-ON_SCREEN = 1.2
-"""How much larger a figure is on a screen than on paper."""
-SVG = "http://www.w3.org/2000/svg"
-XLINK = "http://www.w3.org/1999/xlink"
+HERE = Path(__file__).parent
 PANELS: tuple[tuple[Axis, ...], ...] = (("seconds", "k"), ("tokens", "flops"))
 
 
-def page(summaries: Sequence[RunSummary], out: Path) -> list[Path]:
-    """Write `index.html` into the existing folder `out`; what runs say is shown as text. Returns its path."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text("utf-8"))
-    html = template.render(
+def page(summaries: Sequence[RunSummary], out: Path, material: Material | None = None) -> list[Path]:
+    """Write `index.html` into the existing folder `out`; what runs say is shown as text.
+
+    The problems stand in it where they fit; those of large runs have pages of their own in a folder beside it. Returns
+    the paths.
+    """
+    material = material or Material()
+    environment = templates()
+    apart = groups(summaries, material)
+    script, library = (HERE / "page.js").read_text("utf-8"), plotting_library() if apart else ""
+    typesetter = Typesetter()
+    browsers, written = browsers_of(apart, material, out, environment, typesetter)
+    html = environment.get_template("page.html").render(
         title=title(summaries),
+        policy=policy([library, script]),
+        css=Markup((HERE / "page.css").read_text("utf-8")),
+        findings=[words for group in apart for words in findings(group)],
+        tests=[words for group in apart for words in tests_of(material.comparisons.get(group.places))],
+        run_notes=[note for run in material.runs for note in notes_on(run)],
+        apart=reasons_apart(summaries, material.settings),
         caption=caption_text(summaries),
         runs=summaries,
-        figures=inline_figures(summaries),
+        figures=[figure_of(number, group) for number, group in enumerate(apart)],
         heads=[(head, name in RIGHT) for name, (head, _) in HEADS.items()],
         rows=[[(shown(cell), name in RIGHT) for name, cell in cells(row).items()] for row in table_rows(summaries)],
+        browsers=browsers,
+        outcomes=OUTCOMES,
+        glossary=glossary(summaries),
+        library=Markup(library),
+        script=Markup(script),
     )
-    return [replace_file(out / "index.html", html)]
+    return [replace_file(out / "index.html", html), *written]
+
+
+def templates() -> Environment:
+    """The templates with everything escaped that is not markup of our own."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "shorten": lambda text, count: text if len(text) <= count else text[: count - 1] + "…",
+        "token": lambda text: re.sub(r"[^A-Za-z0-9_-]", "-", text),
+        "words": lambda text: text.replace("_", " "),
+        "visible": inert,
+        "folded": folded,
+        "numbers": lambda steps: ", ".join(f"{step:.3g}" for step in steps[:64]) + (", …" if len(steps) > 64 else ""),
+    }
+    return environment
+
+
+def plotting_library() -> str:
+    """The script of plotly, as its Python package carries it."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs()).replace("</script", r"<\/script")
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """A Content-Security-Policy: these scripts, styles inside the page, nothing from or to anywhere."""
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts if script]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def notes_on(run: Run) -> list[dict[str, str]]:
+    """How a run kept its budget, what the harness took of it, and the warnings it ended with."""
+    words = [*compliance_lines(run.manifest), *run.manifest["validity"].get("warnings", [])]
+    return [{"run": run.name, "words": "; ".join(words)}] if words else []
 
 
 def title(summaries: Sequence[RunSummary]) -> str:
@@ -50,43 +118,43 @@ def shown(cell: str | Point | None) -> str:
     return cell if isinstance(cell, str) else markdown_cell(cell)
 
 
-def inline_figures(summaries: Sequence[RunSummary]) -> list[Markup]:
-    """Each task's and protocol's figures as SVG elements."""
+def figure_of(number: int, group: Group) -> dict[str, Any]:
+    """One group's chart: its data for the script, and drawn figures for a browser that runs none."""
+    data = chart(group)
+    first = group.summaries[0]
+    data["scored"] = any(series["free"] for series in data["series"])
+    return {
+        "number": number,
+        "title": f"{first.task}, {first.protocol} protocol",
+        "chart": data,
+        "data": as_script_data(data),
+        "drawn": drawn_figures(group.summaries, number),
+    }
+
+
+def drawn_figures(runs: Sequence[RunSummary], number: int) -> list[Markup]:
+    """The group's figures as SVG elements."""
     found: list[Markup] = []
     with paper_style():
-        for runs in groups(summaries).values():
-            for axes in PANELS:
-                figure = draw(runs, axes)
-                if figure is not None:
-                    words = f"accuracy against {' and '.join(axes)}: {runs[0].task}, {runs[0].protocol} protocol"
-                    found.append(inline(rendered(figure, "svg"), f"figure{len(found)}-", words))
+        for axes in PANELS:
+            figure = draw(runs, axes)
+            if figure is not None:
+                words = f"accuracy against {' and '.join(axes)}: {runs[0].task}, {runs[0].protocol} protocol"
+                found.append(inline(rendered(figure, "svg"), f"figure{number}-{len(found)}-", words))
     return found
 
 
-def inline(svg: bytes, prefix: str, words: str) -> Markup:
-    """An SVG file as an element of a page: its ids made its own, its metadata dropped, `words` for screen readers.
-
-    It is parsed and written anew, so that the markup is well-formed whatever names it holds.
-    """
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    root = ElementTree.fromstring(svg)
-    for metadata in root.findall(f"{{{SVG}}}metadata"):
-        root.remove(metadata)
-    for element in root.iter():
-        for name, value in element.attrib.items():
-            if name == "id":
-                element.set(name, prefix + value)
-            else:
-                element.set(name, re.sub(r"(^|url\()#", rf"\1#{prefix}" if refers(name, value) else r"\g<0>", value))
-    # A little larger than on paper and never stretched: a narrow figure keeps the lettering of a wide one.
-    root.set("width", f"{ON_SCREEN * float(root.attrib['width'].removesuffix('pt')):.0f}pt")
-    root.attrib.pop("height")
-    root.set("role", "img")
-    root.set("aria-label", words)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def refers(name: str, value: str) -> bool:
-    """Whether an attribute points at an id of its own document; a colour such as `#0072b2` does not."""
-    return name.endswith("href") or "url(#" in value
+def browsers_of(
+    apart: Sequence[Group], material: Material, out: Path, environment: Environment, typesetter: Typesetter
+) -> tuple[list[Browser], list[Path]]:
+    """A list of problems for each group, and the pages that were written for them; none where no run is at hand."""
+    if not material.runs:
+        return [], []
+    browsers, written = [], list[Path]()
+    for group in apart:
+        browser, paths = browser_of(
+            group, [material.runs[place] for place in group.places], out, environment, typesetter
+        )
+        browsers.append(browser)
+        written += paths
+    return browsers, written

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from harness.summary import Axis, Point
 
-from .lines import MODELLED, Line, Look
+from .lines import FREE, MODELLED, Line, Look
 from .scales import Scale, accuracy_ticks, axis_label, minor_ticks, number, scale_of, ticks, unit_of
 
 MARKER_ROOM_IN = 0.13
@@ -24,13 +25,17 @@ DENSE = {"linewidth": 0.9, "markersize": 2.8}
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Where a panel stands in the grid, what it is headed, and its lines, which share one x axis."""
+    """Where a panel stands in the grid, what it is headed, and its lines, which share one x axis.
+
+    `notes` are lines of small print under the title.
+    """
 
     row: int
     column: int
     title: str
     axis: Axis
     lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def scale(self) -> Scale:
@@ -38,15 +43,21 @@ class Panel:
         return scale_of(self.axis, [point.x for line in self.lines for point in line.points])
 
 
-def draw_panel(axes: Axes, panel: Panel, limits: tuple[float, float], protocol: str, width_in: float) -> None:
-    """Draw a panel into axes `width_in` inches wide; `limits` are those of the accuracy, shared by all panels."""
+def draw_panel(
+    axes: Axes, panel: Panel, limits: tuple[float, float], protocol: str, width_in: float, faint: bool = False
+) -> None:
+    """Draw a panel into axes `width_in` inches wide; `limits` are those of the accuracy, shared by all panels.
+
+    `faint` lines have no bands and leave the foreground to something else.
+    """
     scale = panel.scale
     set_axes(axes, panel, limits, protocol, width_in)
     alpha = next((alpha for count, alpha in BAND_ALPHA.items() if len(panel.lines) <= count), DENSE_ALPHA)
-    finer = DENSE if alpha == DENSE_ALPHA else {}
+    finer = DENSE if alpha == DENSE_ALPHA or faint else {}
     apart = MARKER_ROOM_IN * (2 if finer else 1)
     for line in panel.lines:
-        draw_band(axes, line, alpha / 2 if line.modelled else alpha)
+        if not line.free and not faint:
+            draw_band(axes, line, alpha / 2 if line.modelled else alpha)
     for line in panel.lines:
         axes.plot(
             [point.x for point in line.points],
@@ -54,16 +65,18 @@ def draw_panel(axes: Axes, panel: Panel, limits: tuple[float, float], protocol: 
             markevery=marked([scale.fraction(point.x) * width_in for point in line.points], apart),
             clip_on=False,
             zorder=3,
-            **{**line_style(line.look, line.modelled), **finer},
+            alpha=0.5 if faint else 1.0,
+            **{**line_style(line.look, line.modelled, line.free), **finer},
         )
 
 
-def line_style(look: Look, modelled: bool) -> dict[str, Any]:
-    """The keywords of a line: dashed with hollow markers when it is modelled."""
+def line_style(look: Look, modelled: bool, free: bool = False) -> dict[str, Any]:
+    """The keywords of a line: dashed with hollow markers when it is modelled, thin and bare when scoring is free."""
     return {
         "color": look.colour,
-        "marker": look.marker,
-        "linestyle": MODELLED if modelled else look.dash,
+        "marker": "" if free else look.marker,
+        "linestyle": FREE if free else MODELLED if modelled else look.dash,
+        "linewidth": 0.8 if free else rcParams["lines.linewidth"],
         "markerfacecolor": "white" if modelled else look.colour,
         "markeredgecolor": look.colour,
     }

@@ -18,6 +18,8 @@ COLUMNS = (
     "selector",
     "axis",
     "kind",
+    "reward_model",
+    "charged",
     "x",
     "value",
     "low",
@@ -30,7 +32,8 @@ COLUMNS = (
 def points(summaries: Sequence[RunSummary], out: Path) -> list[Path]:
     """Write `points.csv` into the existing folder `out`: a line for each point, fractions in 0..1.
 
-    Floats read back exactly. A run without a budget has an empty field there. Returns the path.
+    Floats read back exactly. `charged` says whether the reward model's time and FLOPs are in x; what does not apply is
+    an empty field. Returns the path.
     """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -45,5 +48,5 @@ def rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[object, ...]]:
         whose = (run.run, run.model, run.task, run.protocol, run.budget)
         for curve in run.curves:
             for point in curve.points:
-                place = (curve.selector, curve.axis, curve.kind, point.x)
+                place = (curve.selector, curve.axis, curve.kind, curve.reward_model, curve.charged, point.x)
                 yield (*whose, *place, point.value, point.low, point.high, point.n, run.validity)

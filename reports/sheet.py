@@ -1,44 +1,44 @@
 """A whole figure: its panels in a grid, under a heading, the stamps of INVALID runs and a legend. Sizes in inches."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
 
 from harness.summary import Axis, RunSummary
 
+from .headings import GREY, LEFT_IN, RIGHT_IN, ROW_IN, TYPE_PT, Entry, heading, legend_blocks, set_heading, stamps_of
 from .labels import draw_labels, label_heights, room_for_labels
-from .lettering import POINTS_PER_INCH, printable, shorten, shorten_all, width_in, wrap
-from .lines import FACET_ABOVE, SOLID, Line, Look, arm_names, drawn, is_faceted, lines_of
-from .panels import Panel, draw_panel, interval, line_style
+from .lettering import POINTS_PER_INCH, shorten
+from .lines import FACET_ABOVE, Line, drawn, is_faceted, lines_of
+from .panels import Panel, draw_panel, interval
 from .scales import accuracy_limits
 
-COLUMN_IN, PAGE_IN = 3.3, 6.75
-LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.46, 0.1, 0.4, 0.06
+COLUMN_IN, PAGE_IN = 3.25, 6.75
+BOTTOM_IN = 0.4
 GAP_IN = 0.2
-ROW_IN = 0.145
-SMALLEST_IN = 1.65
+SMALLEST_IN = 1.6
 """A panel that labels would make narrower than this gets a legend instead."""
+
+NOTE_PT, NOTE_IN = 8, 0.14
+"""The small print under a panel's title, and the height of its lines."""
 
 WIDEST = 4
 """The most panels beside each other."""
 
-TYPE_PT, STAMP_PT = 8, 7.5
-HANDLE_IN = 0.51
-"""A legend entry without its words: sample of the line, padding, distance to the next column."""
-
-GREY, STAMP = "#404040", "#B00020"
 STYLE = Path(__file__).with_name("paper.mplstyle")
+FIXED = {f"{name}size": TYPE_PT for name in ("font.", "axes.title", "axes.label", "xtick.label", "ytick.label")}
+FIXED |= {"legend.fontsize": TYPE_PT, "text.usetex": False, "text.parse_math": False}
+"""What a user's style may not change: the size that the layout is measured at, and that names are plain text."""
 
-Entry = tuple[str, dict[str, Any]]
+Marks = Callable[[Axes, Panel], None]
+"""What a figure draws into a panel on top of its lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,17 @@ class Grid:
 
 
 @contextmanager
-def paper_style() -> Iterator[None]:
-    """The style of `paper.mplstyle` on matplotlib's defaults, for drawing and for saving."""
-    with style.context(["default", STYLE]):
+def paper_style(own: Path | None = None) -> Iterator[None]:
+    """The style of `paper.mplstyle` on matplotlib's defaults, then the user's `own`, for drawing and for saving."""
+    with style.context(["default", STYLE, *([own] if own else []), FIXED]):
         yield
 
 
-def draw(summaries: Sequence[RunSummary], axes: Sequence[Axis]) -> Figure | None:
+def draw(summaries: Sequence[RunSummary], axes: Sequence[Axis], wide: bool = False) -> Figure | None:
     """The figure of runs that share a task and a protocol, with panels along `axes`; None where nothing has points.
 
-    Call it, and save what it returns, inside `paper_style()`.
+    One panel is as wide as a column, or as a page where `wide` is asked for. Call it, and save what it returns, inside
+    `paper_style()`.
     """
     axes = [axis for axis in axes if any(drawn(summary, [axis]) for summary in summaries)]
     summaries = [summary for summary in summaries if drawn(summary, axes)]
@@ -84,15 +85,35 @@ def draw(summaries: Sequence[RunSummary], axes: Sequence[Axis]) -> Figure | None
         return None
     lines = lines_of(summaries, axes)
     panels = panels_of(lines, axes, is_faceted(summaries, axes))
-    limits = accuracy_limits(*zip(*(interval(point) for line in lines for point in line.points), strict=True))
-    page = COLUMN_IN if len(panels) == 1 else PAGE_IN
+    page = COLUMN_IN if len(panels) == 1 and not wide else PAGE_IN
+    words = heading(summaries, lines, page)
+    return compose(words, stamps_of(summaries), lines, panels, summaries[0].protocol, page)
+
+
+def compose(
+    words: str,
+    stamps: Sequence[str],
+    lines: Sequence[Line],
+    panels: Sequence[Panel],
+    protocol: str,
+    page: float = PAGE_IN,
+    marks: Marks | None = None,
+    legend: Sequence[list[Entry]] | None = None,
+    faint: bool = False,
+) -> Figure:
+    """Put panels under a heading, with `legend` or else the one that `lines` need, and `marks` on top of each panel."""
+    held = [line for panel in panels for line in panel.lines]
+    limits = accuracy_limits(*zip(*(interval(point) for line in held for point in line.points), strict=True))
     grid, labelled = grid_of(panels, lines, limits, page)
     figure = Figure(figsize=(page, 1))
     FigureCanvasAgg(figure)
-    blocks = [] if labelled else legend_blocks(lines, titled=grid.titles > 0)
-    set_heading(figure, grid, summaries, lines, blocks)
+    if legend is None:
+        legend = [] if labelled else legend_blocks(lines, titled=grid.titles > 0)
+    set_heading(figure, grid.depth, words, stamps, legend)
     for panel in panels:
-        draw_in_grid(figure, grid, panel, limits, summaries[0].protocol)
+        axes = draw_in_grid(figure, grid, panel, limits, protocol, faint)
+        if marks:
+            marks(axes, panel)
     return figure
 
 
@@ -122,7 +143,8 @@ def grid_of(
     columns = 1 + max(panel.column for panel in panels)
     rows = 1 + max(panel.row for panel in panels)
     width = (page - LEFT_IN - RIGHT_IN - (columns - 1) * GAP_IN) / columns
-    titles = ROW_IN + 0.04 if any(panel.title for panel in panels) else 0.0
+    notes = NOTE_IN * max(len(panel.notes) for panel in panels)
+    titles = ROW_IN + 0.05 + notes if any(panel.title for panel in panels) else 0.0
     height = 1.3 if titles and max(len(panel.lines) for panel in panels) <= FACET_ABOVE else 1.85
     room = room_for_labels(list(label_texts(lines).values()))
     if not titles and width - room >= SMALLEST_IN and all(label_heights(panel, limits, height) for panel in panels):
@@ -130,7 +152,7 @@ def grid_of(
     return Grid(columns, rows, width, height, 0.0, titles), False
 
 
-def label_texts(lines: Sequence[Line]) -> dict[tuple[str, str, bool], str]:
+def label_texts(lines: Sequence[Line]) -> dict[tuple[str, str, bool, bool], str]:
     """What to write at the end of each line: what tells it from the others."""
     arms, selectors = {line.arm for line in lines}, {line.selector for line in lines}
     texts = {}
@@ -138,11 +160,14 @@ def label_texts(lines: Sequence[Line]) -> dict[tuple[str, str, bool], str]:
         parts = [line.arm] if len(arms) > 1 else []
         parts += [line.selector] if len(selectors) > 1 or len(arms) == 1 else []
         parts += ["modelled"] if line.modelled else []
-        texts[line.arm, line.selector, line.modelled] = ", ".join(parts)
+        parts += ["scoring not charged"] if line.free else []
+        texts[line.key] = ", ".join(parts)
     return texts
 
 
-def draw_in_grid(figure: Figure, grid: Grid, panel: Panel, limits: tuple[float, float], protocol: str) -> None:
+def draw_in_grid(
+    figure: Figure, grid: Grid, panel: Panel, limits: tuple[float, float], protocol: str, faint: bool
+) -> Axes:
     """Place a panel's axes on the figure and draw them."""
     page, depth = figure.get_size_inches()
     axes = figure.add_axes(
@@ -153,100 +178,16 @@ def draw_in_grid(figure: Figure, grid: Grid, panel: Panel, limits: tuple[float, 
             grid.height / depth,
         )
     )
-    draw_panel(axes, panel, limits, protocol, grid.width)
+    draw_panel(axes, panel, limits, protocol, grid.width, faint)
     if panel.title:
-        axes.set_title(shorten(panel.title, grid.width + GAP_IN / 2), loc="left", pad=3)
+        # The notes stand between the title and the panel, one line each.
+        pad = 3 + bool(panel.notes) + POINTS_PER_INCH * NOTE_IN * len(panel.notes)
+        axes.set_title(shorten(panel.title, grid.width + GAP_IN / 2), loc="left", pad=pad)
+        for place, note in enumerate(reversed(panel.notes)):
+            level = 1 + (0.045 + NOTE_IN * place) / grid.height
+            words = shorten(note, grid.width + GAP_IN / 2, NOTE_PT)
+            axes.text(0, level, words, transform=axes.transAxes, fontsize=NOTE_PT, va="bottom", color=GREY)
     if grid.labels:
         texts = label_texts(panel.lines)
-        names = [texts[line.arm, line.selector, line.modelled] for line in panel.lines]
-        draw_labels(axes, panel, names, limits, (grid.width, grid.height))
-
-
-def set_heading(
-    figure: Figure, grid: Grid, summaries: Sequence[RunSummary], lines: Sequence[Line], blocks: Sequence[list[Entry]]
-) -> None:
-    """Write heading, stamps and legends from the top down, and give the figure the height that all of it needs."""
-    page = float(figure.get_size_inches()[0])
-    room = page - LEFT_IN - RIGHT_IN
-    stamps = [line for stamp in stamps_of(summaries) for line in wrap(stamp, room - 0.1, STAMP_PT, weight="bold")]
-    legends = [make_legend(figure, entries, room) for entries in blocks]
-    deep = [legend.get_window_extent().height / figure.dpi + 0.05 for legend in legends]
-    stamped = len(stamps) * ROW_IN + 0.14 if stamps else 0.0
-    above = TOP_IN + ROW_IN + 0.05 + stamped + sum(deep) + 0.05
-    depth = math.ceil(100 * (above + grid.depth)) / 100
-    figure.set_size_inches(page, depth)
-    left, y = LEFT_IN / page, depth - TOP_IN
-    figure.text(left, y / depth, heading(summaries, lines, room), fontsize=TYPE_PT, va="top")
-    y -= ROW_IN + 0.05
-    if stamps:
-        draw_stamp(figure, left + 0.05 / page, (y - 0.04) / depth, stamps)
-        y -= stamped
-    for legend, height in zip(legends, deep, strict=True):
-        legend.set_bbox_to_anchor((left, y / depth), transform=figure.transFigure)
-        y -= height
-
-
-def heading(summaries: Sequence[RunSummary], lines: Sequence[Line], room: float) -> str:
-    """What all lines share: the model if it is one, else the selector if it is one; the task; how many problems."""
-    arms, selectors = {line.arm for line in lines}, {line.selector for line in lines}
-    shared = arms if len(arms) == 1 else selectors if len(selectors) == 1 else set()
-    low, high = min(run.problems for run in summaries), max(run.problems for run in summaries)
-    size = f", {low} problems" if low == high else f", {low} to {high} problems"
-    task = shorten(printable(summaries[0].task), room / 3) + size
-    return "".join(shorten(name, room - width_in(f" on {task}")) + " on " for name in shared) + task
-
-
-def stamps_of(summaries: Sequence[RunSummary]) -> list[str]:
-    """A line for each INVALID run: which, where there are several, and why."""
-    stamps = []
-    for summary, name in zip(summaries, arm_names(summaries), strict=True):
-        if summary.validity == "INVALID":
-            which = f" {name.removesuffix(' (INVALID)')}:" if len(summaries) > 1 else ""
-            stamps.append(f"INVALID:{which} {printable('; '.join(summary.reasons) or 'no reason was recorded')}")
-    return stamps
-
-
-def draw_stamp(figure: Figure, left: float, top: float, stamps: Sequence[str]) -> None:
-    """A red frame with the reasons in it."""
-    frame = {"boxstyle": "square,pad=0.35", "facecolor": "white", "edgecolor": STAMP, "linewidth": 0.8}
-    spacing = ROW_IN * POINTS_PER_INCH / STAMP_PT / 1.2
-    figure.text(
-        left,
-        top,
-        "\n".join(stamps),
-        fontsize=STAMP_PT,
-        fontweight="bold",
-        color=STAMP,
-        va="top",
-        linespacing=spacing,
-        bbox=frame,
-    )
-
-
-def legend_blocks(lines: Sequence[Line], titled: bool) -> list[list[Entry]]:
-    """The legend: arms, selectors, or both one under the other; a last entry explains modelled lines."""
-    arms, selectors = {line.arm: line for line in lines}, {line.selector: line for line in lines}
-    if len(arms) == 1:
-        blocks = [[(name, line_style(line.look, False)) for name, line in selectors.items()]]
-    elif titled or len(selectors) == 1:
-        blocks = [[(name, line_style(line.look, False)) for name, line in arms.items()]]
-    else:
-        plain = [(name, line_style(Look(line.look.colour, "", SOLID), False)) for name, line in arms.items()]
-        forms = [
-            (name, line_style(Look(GREY, line.look.marker, line.look.dash), False)) for name, line in selectors.items()
-        ]
-        blocks = [plain, forms]
-    if any(line.modelled for line in lines):
-        blocks[-1].append(("modelled", line_style(Look(GREY, "o", SOLID), True)))
-    return blocks
-
-
-def make_legend(figure: Figure, entries: Sequence[Entry], room: float) -> Legend:
-    """A legend of as many columns as the room has for its longest name."""
-    names = shorten_all([name for name, _ in entries], room - HANDLE_IN, TYPE_PT)
-    wide = max(width_in(name, TYPE_PT) for name in names) + HANDLE_IN
-    handles = [Line2D([], [], **look) for _, look in entries]
-    columns = max(1, min(len(entries), int((room + 0.15) / wide)))
-    legend = figure.legend(handles, names, loc="upper left", ncols=columns)
-    legend.set_in_layout(False)
-    return legend
+        draw_labels(axes, panel, [texts[line.key] for line in panel.lines], limits, (grid.width, grid.height))
+    return axes

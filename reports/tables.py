@@ -1,14 +1,19 @@
-"""The numbers behind the figures: a Markdown table, a LaTeX table for booktabs, and the caption."""
+"""The numbers behind the figures: a Markdown table, a LaTeX table for booktabs, and their caption."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.summary import Axis, Curve, Point, RunSummary
+from harness.reporting import Material
+from harness.summary import Curve, Point, RunSummary
 
 from .captions import caption_text
 from .files import replace_file
+from .grouping import groups
+from .lines import is_free
+from .significance import Cell, significantly_best
+from .tex import latex_text
 
 HEADS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run"),
@@ -34,28 +39,16 @@ CONSTANT = ("task", "protocol", "budget", "problems", "samples", "verdict")
 
 NOTHING = "–"
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}",
-    **{sign: f"\\{sign}" for sign in "{}$&#_%"},
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run under one selector; a point is None where the run has no such curve.
+    """One run, by its place among all, under one selector; a point is None where the run has no such curve.
 
     `first` and `last` are the accuracies at k = 1 and at the largest k, `full` that at the full budget: the last point
     along seconds.
     """
 
+    place: int
     summary: RunSummary
     selector: str
     first: Point | None
@@ -63,37 +56,49 @@ class Row:
     full: Point | None
 
 
-def tables(summaries: Sequence[RunSummary], out: Path) -> list[Path]:
-    """Write `table.md`, `table.tex` and `caption.txt` into the existing folder `out`; returns their paths."""
+def tables(summaries: Sequence[RunSummary], out: Path, material: Material | None = None) -> list[Path]:
+    """Write `table.md`, `table.tex`, `caption.txt` and `caption.tex` into the existing folder `out`.
+
+    In LaTeX the best of each selector is bold where it is significantly better than every other run (`significance`).
+    Returns the paths.
+    """
+    material = material or Material()
     rows = table_rows(summaries)
+    best = {cell for group in groups(summaries, material) for cell in significantly_best(group, material)}
+    caption = caption_text(summaries)
+    sure = " Bold: better than every other run (paired test, Holm-adjusted p < 0.05)." if best else ""
     return [
         replace_file(out / "table.md", markdown(rows)),
-        replace_file(out / "table.tex", latex(rows)),
-        replace_file(out / "caption.txt", caption_text(summaries) + "\n"),
+        replace_file(out / "table.tex", latex(rows, best)),
+        replace_file(out / "caption.txt", caption + "\n"),
+        replace_file(out / "caption.tex", rf"\caption{{{latex_text(caption + sure)}}}" + "\n"),
     ]
 
 
 def table_rows(summaries: Sequence[RunSummary]) -> list[Row]:
-    """One row for each run and selector, then one for each of its modelled curves along seconds."""
+    """One row for each run and selector, then one for each of its modelled or uncharged curves along seconds."""
     rows = []
-    for summary in summaries:
+    for place, summary in enumerate(summaries):
         for selector in dict.fromkeys(curve.selector for curve in summary.curves):
-            along_k, along_seconds, modelled = (
-                points_along(summary, selector, axis, kind)
-                for axis, kind in (("k", "measured"), ("seconds", "measured"), ("seconds", "modelled"))
-            )
+            along_k, along_seconds = (points_along(summary, selector, axis) for axis in ("k", "seconds"))
             if along_k or along_seconds:
                 at_one = next((point for point in along_k if point.x == 1), None)
-                rows.append(Row(summary, selector, at_one, last(along_k), last(along_seconds)))
-            if modelled:
-                rows.append(Row(summary, f"{selector}, modelled", None, None, last(modelled)))
+                rows.append(Row(place, summary, selector, at_one, last(along_k), last(along_seconds)))
+            for kind, free, words in (("modelled", False, "modelled"), ("measured", True, "scoring not charged")):
+                other = points_along(summary, selector, "seconds", kind, free)
+                if other:
+                    rows.append(Row(place, summary, f"{selector}, {words}", None, None, last(other)))
     return rows
 
 
-def points_along(summary: RunSummary, selector: str, axis: Axis | str, kind: str) -> tuple[Point, ...]:
+def points_along(
+    summary: RunSummary, selector: str, axis: str, kind: str = "measured", free: bool = False
+) -> tuple[Point, ...]:
     """The points of one curve in order of x; none where the run has no such curve."""
     wanted: Iterator[Curve] = (
-        curve for curve in summary.curves if (curve.selector, curve.axis, curve.kind) == (selector, axis, kind)
+        curve
+        for curve in summary.curves
+        if (curve.selector, curve.axis, curve.kind, is_free(curve)) == (selector, axis, kind, free)
     )
     found = next(wanted, None)
     return tuple(sorted(found.points, key=lambda point: point.x)) if found else ()
@@ -156,13 +161,19 @@ def markdown_text(text: str) -> str:
     return re.sub(r"[\s\x00-\x1f\x7f]+", " ", signs)
 
 
-def latex(rows: Sequence[Row]) -> str:
-    r"""A `tabular` for `\usepackage{booktabs}`; columns that say the same in all rows are left to the caption."""
+def latex(rows: Sequence[Row], best: Collection[Cell] = ()) -> str:
+    r"""A `tabular` for `\usepackage{booktabs}`; columns that say the same in all rows are left to the caption.
+
+    The accuracies of `best` are bold.
+    """
     table = [cells(row) for row in rows]
     names = [name for name in HEADS if name not in left_out(table)]
     layout = "".join("r" if name in RIGHT else "l" for name in names)
     head = " & ".join(HEADS[name][1] for name in names)
-    body = [" & ".join(latex_cell(line[name]) for name in names) + r" \\" for line in table]
+    body = [
+        " & ".join(latex_cell(line[name], (row.place, row.selector, name) in best) for name in names) + r" \\"
+        for row, line in zip(rows, table, strict=True)
+    ]
     top = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{layout}}}", r"\toprule", rf"{head} \\", r"\midrule"]
     return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -176,17 +187,12 @@ def left_out(table: Sequence[dict[str, str | Point | None]]) -> set[str]:
     return constant | ({"run"} if len(known) == len({line["run"] for line in table}) else set())
 
 
-def latex_cell(cell: str | Point | None) -> str:
+def latex_cell(cell: str | Point | None, bold: bool = False) -> str:
     """An accuracy with its interval in mathematics, or escaped text."""
     if cell is None or cell == NOTHING:
         return "--"
     if isinstance(cell, str):
         return latex_text(cell)
     value, above, below = accuracy(cell)
+    value = rf"\mathbf{{{value}}}" if bold else value
     return rf"${value} \pm {above}$" if above == below else f"${value}^{{+{above}}}_{{-{below}}}$"
-
-
-def latex_text(text: str) -> str:
-    """The text with every sign that LaTeX would act on, or join with the next, spelled out."""
-    line = re.sub(r"[\s\x00-\x1f\x7f]+", " ", text)
-    return "".join(LATEX.get(sign, sign) for sign in line).replace("--", "-{}-").replace("--", "-{}-")

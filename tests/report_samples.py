@@ -154,3 +154,38 @@ def wide(axis: Axis) -> Curve:
     base = 2 if axis == "k" else 10
     xs = [float(base) ** exponent for exponent in range(0 if axis == "k" else -4, 15)]
     return Curve("coverage", axis, tuple(Point(x, place / 20, 0.0, 1.0, 40) for place, x in enumerate(xs)))
+
+
+def sized(model: str, parameters: float, task: str = "math500", **changes: Any) -> RunSummary:
+    """A run whose engine knows the model's size."""
+    return run(model, ("coverage", "majority"), task=task, facts={**FACTS, "parameters": parameters}, **changes)
+
+
+def distillates() -> list[RunSummary]:
+    """Teacher and student of two sizes on two tasks."""
+    return [
+        sized(
+            f"{maker}/{name}-{size}B",
+            parameters,
+            task,
+            shift=shift + (size - 1) * 0.05 + 0.1 * (task == "gsm8k"),
+            speed=speed,
+        )
+        for task in ("math500", "gsm8k")
+        for size, parameters in ((1, 1.24e9), (3, 3.2e9))
+        for maker, name, shift, speed in (("meta", "Llama", 0.0, 1.0), ("lab", "Llamba", -0.06, 2.5))
+    ]
+
+
+def scored(model: str = "zoo/teacher", shift: float = 0.0) -> RunSummary:
+    """A run with a reward model: its selectors along seconds and FLOPs with and without what scoring cost."""
+    plain = run(model, ("coverage", "majority"), shift=shift)
+    curves = []
+    for name in ("best_of_n by zoo/orm", "weighted_majority by zoo/orm"):
+        for axis in ("seconds", "flops"):
+            free = curve(name, axis, shift + 0.12 * name.startswith("weighted"))
+            dear = tuple(replace(point, x=point.x * 1.35) for point in free.points)
+            curves.append(replace(free, points=dear, reward_model="zoo/orm", charged=True))
+            curves.append(replace(free, reward_model="zoo/orm", charged=False))
+        curves.append(replace(curve(name, "k", shift), reward_model="zoo/orm"))
+    return replace(plain, curves=plain.curves + tuple(curves))

@@ -3,7 +3,7 @@ import math
 import pytest
 from fakes import FakeClock
 
-from harness.budgets import Budget, Deadline, parse_budget
+from harness.budgets import Budget, ClockWatch, Deadline, monotonic, parse_budget
 from harness.errors import UserError
 
 
@@ -53,6 +53,7 @@ def test_mistakes_say_what_to_write(text: str, says: str) -> None:
 @pytest.mark.parametrize("text", ["60s", "0.1s", "2e+15flop", "4096tok", "0.30000000000000004s"])
 def test_a_budget_reads_back_what_it_spells(text: str) -> None:
     budget = parse_budget(text)
+    assert str(budget) == text
     assert parse_budget(str(budget)) == budget
 
 
@@ -92,3 +93,65 @@ def test_earlier_sittings_count_towards_the_deadline() -> None:
     assert not deadline.expired
     clock.sleep(1.0)
     assert deadline.expired
+
+
+def test_a_clock_that_runs_backwards_gives_no_time_back() -> None:
+    clock = FakeClock()
+    deadline = Budget(5.0).start(clock)
+    clock.sleep(2.0)
+    assert deadline.elapsed_s == 2.0
+    clock.sleep(-50.0)
+    assert deadline.elapsed_s == 2.0
+    clock.sleep(2.5)
+    assert (deadline.elapsed_s, deadline.expired, deadline.left) == (4.5, False, 0.5)
+    assert deadline.backwards_s == 50.0
+    clock.sleep(0.5)
+    assert deadline.expired
+
+
+def test_threads_that_overtake_each_other_are_no_clock_that_runs_backwards() -> None:
+    import threading
+
+    deadline = Deadline(None)
+    readings: list[list[float]] = [[] for _ in range(4)]
+
+    def read(mine: list[float]) -> None:
+        mine.extend(deadline.elapsed_s for _ in range(2000))
+
+    threads = [threading.Thread(target=read, args=(mine,)) for mine in readings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert deadline.backwards_s == 0
+    assert all(mine == sorted(mine) for mine in readings)
+
+
+def test_clocks_that_agree_have_no_steps() -> None:
+    run, other = FakeClock(), FakeClock()
+    other.sleep(1e6)
+    watch = ClockWatch(run, {"other": other})
+    for _ in range(100):
+        run.sleep(10.0)
+        other.sleep(10.0 * 1.0005)  # slewed as fast as a kernel does
+        watch.look()
+    assert watch.steps == {}
+
+
+@pytest.mark.parametrize("step_s", [0.2, -0.2, 3600.0, -3600.0])
+def test_a_step_between_clocks_is_noticed_and_the_largest_is_kept(step_s: float) -> None:
+    run, other = FakeClock(), FakeClock()
+    watch = ClockWatch(run, {"other": other})
+    for number in range(20):
+        run.sleep(1.0)
+        other.sleep(1.0 + (step_s if number == 7 else 0.15 if number == 11 else 0.0))
+        watch.look()
+    assert watch.steps == {"other": pytest.approx(step_s)}
+
+
+def test_only_the_real_clock_is_watched_by_itself() -> None:
+    assert ClockWatch(FakeClock()).clocks[1:] == []
+    assert "calendar" in dict(ClockWatch(monotonic).clocks)
+    watch = ClockWatch(monotonic)
+    watch.look()
+    assert watch.steps == {}

@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 from harness import plugins
-from harness.bank import Item, positions_in
-from harness.curves import curves_of, expected_value, k_grid, spent_grid, value_at, value_of
+from harness.bank import Item
+from harness.curves import curves_of, k_grid, spent_grid, value_of, values_along, values_at_k
 from harness.intervals import mean_with_interval
 from harness.nouns import Candidate, Choice, Graded, Selector
+from harness.positions import spent_when_finished
 
 COVERAGE, MAJORITY, FIRST = (plugins.load_selector(name) for name in ("coverage", "majority", "first"))
 
@@ -27,6 +28,14 @@ def item(answers: list[str | None], gold: str, finished: list[float] | None = No
     )
     positions = {axis: tuple(finished) for axis in ("seconds", "flops", "tokens")}
     return Item(name, "Q", Graded(candidates, tuple(answer == gold for answer in answers)), positions)
+
+
+def expected_value(selector: Selector, one: Item, k: int) -> float:
+    return float(values_at_k(selector, [one], [k])[0, 0])
+
+
+def values_in_time(selector: Selector, one: Item, times: list[float]) -> list[float]:
+    return [float(value) for value in values_along(selector, [one], "seconds", times)[0]]
 
 
 def brute_coverage(one: Item, k: int) -> float:
@@ -98,9 +107,9 @@ def test_first_is_the_lowest_index_and_plain_accuracy_in_expectation() -> None:
 
 def test_values_in_time_use_only_what_had_finished() -> None:
     one = item(["5", "4", "4", None], "4", [2.0, 1.0, 3.0, math.inf])
-    assert [value_at(COVERAGE, one, "seconds", t) for t in (0.5, 1.0, 2.0, 3.0)] == [0, 1, 1, 1]
-    assert [value_at(MAJORITY, one, "seconds", t) for t in (0.5, 1.0, 2.0, 3.0)] == [0, 1, 0.5, 1]
-    assert [value_at(FIRST, one, "seconds", t) for t in (0.5, 1.0, 2.0, 3.0)] == [0, 1, 0, 0]
+    assert values_in_time(COVERAGE, one, [0.5, 1.0, 2.0, 3.0]) == [0, 1, 1, 1]
+    assert values_in_time(MAJORITY, one, [0.5, 1.0, 2.0, 3.0]) == [0, 1, 0.5, 1]
+    assert values_in_time(FIRST, one, [0.5, 1.0, 2.0, 3.0]) == [0, 1, 0, 0]
 
 
 def test_a_selector_that_returns_a_stranger_is_named() -> None:
@@ -161,21 +170,15 @@ def test_one_problem_says_nothing_about_others() -> None:
 
 
 def test_positions_count_the_work_beside_a_row() -> None:
-    row = {"problem_id": "p", "started_s": 0.0, "first_token_s": 1.0, "prefill_flops": 100.0, "finish_reason": "stop"}
-    rows = [
-        row | {"sample_index": 0, "finished_s": 3.0, "completion_tokens": 20, "decode_flops": 200.0},
-        row | {"sample_index": 1, "finished_s": 5.0, "completion_tokens": 40, "decode_flops": 400.0},
-        row
-        | {
-            "sample_index": 2,
-            "finished_s": 9.0,
-            "completion_tokens": 80,
-            "decode_flops": 800.0,
-            "finish_reason": "deadline",
-        },
-    ]
-    found = positions_in(rows)
+    columns = {
+        "started_s": [0.0, 0.0, 0.0],
+        "first_token_s": [1.0, 1.0, 1.0],
+        "finished_s": [3.0, 5.0, 9.0],
+        "completion_tokens": [20, 40, 80],
+        "decode_flops": [200.0, 400.0, 800.0],
+        "prefill_flops": [100.0, 100.0, 100.0],
+    }
+    flops, tokens = spent_when_finished({name: np.array(column, float) for name, column in columns.items()})
     # At 3 s: all of row 0, half of row 1, a quarter of row 2; all three prefills.
-    assert found["p", 0] == pytest.approx((3.0, 300 + 200 + 200 + 200, 20 + 20 + 20))
-    assert found["p", 1] == pytest.approx((5.0, 300 + 200 + 400 + 400, 20 + 40 + 40))
-    assert found["p", 2] == (math.inf, math.inf, math.inf)
+    assert flops == pytest.approx([300 + 200 + 200 + 200, 300 + 200 + 400 + 400, 300 + 1400])
+    assert tokens == pytest.approx([20 + 20 + 20, 20 + 40 + 40, 140])

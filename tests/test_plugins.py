@@ -168,5 +168,5 @@ def test_coverage_is_found_with_its_closed_form() -> None:
     coverage = plugins.load_selector("coverage")
     assert coverage.expected is not None
     some = tuple(Candidate(i, "", None, None, 0, 0.0) for i in range(10))
-    value = coverage.expected(Graded(some, (True,) * 3 + (False,) * 7), 5)
+    value = coverage.expected(Graded(some, (True,) * 3 + (False,) * 7), [5])[0]
     assert value == pytest.approx(0.916667, abs=1e-6)

@@ -19,7 +19,8 @@ from harness.models.checkpoints import find_checkpoint
 from harness.models.distillation import reward_data, rewards
 from harness.models.distillation.recipes import Data, Stage
 from harness.models.distillation.rewards import RewardKind, RewardTrunk
-from harness.models.reward_models.reward import NEUTRAL, TrainedRewardModel, reward
+from harness.models.reward_models.reading import TrainedRewardModel
+from harness.models.reward_models.reward import reward
 from harness.models.tokenizers_ import load_tokenizer
 from harness.nouns import Completion, Message
 from harness.runs import make_run
@@ -39,6 +40,8 @@ def theirs(kind: RewardKind, **changes: Any) -> Any:
     settings = llama().config.to_dict() | {"num_labels": labels, "pad_token_id": 0} | changes
     torch.manual_seed(1)
     model = model_class(LlamaConfig(**{k: v for k, v in settings.items() if k not in ("id2label", "label2id")}))
+    if model.config.num_labels == labels:
+        model.config.id2label = dict(enumerate(rewards.LABELS[kind]))
     if kind == "prm" and model.score.bias is not None:
         torch.nn.init.normal_(model.score.bias)
     return model.eval()
@@ -301,7 +304,7 @@ def test_scores_equal_transformers_in_any_batch(kind: RewardKind, max_batch_size
         assert all(0 <= one <= 1 for one in found)
     assert [len(found) for found in scores] == ([1, 1, 1, 1] if kind == "orm" else [3, 1, 2, 3])
     assert model.score(CHAT, []) == []
-    assert model.facts["kind"] == kind
+    assert model.facts["format"] == kind
 
 
 def test_a_step_scores_alike_whatever_follows(tmp_path: Path) -> None:
@@ -317,24 +320,43 @@ def test_a_step_scores_alike_whatever_follows(tmp_path: Path) -> None:
 def test_a_text_beyond_the_context_is_neither_cut_nor_hidden(kind: RewardKind, tmp_path: Path) -> None:
     model = scorer(stored(kind, tmp_path))
     scores = model.score(CHAT, ["7" * 200, "7", "  \n"])
-    assert scores[0] == [NEUTRAL]
+    assert scores[0] == []
     assert scores[1] == pytest.approx(by_transformers(kind, "7"), abs=1e-4)
-    assert scores[2] == ([NEUTRAL] if kind == "prm" else pytest.approx(by_transformers("orm", "  \n"), abs=1e-4))
+    assert scores[2] == ([] if kind == "prm" else pytest.approx(by_transformers("orm", "  \n"), abs=1e-4))
     assert model.facts["too_long"] == model.too_long == 1
+    assert model.facts["blank"] == (kind == "prm")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_flops_are_those_that_torch_counts(kind: RewardKind, tmp_path: Path) -> None:
     model = scorer(stored(kind, tmp_path))
-    with FlopCounterMode(display=False) as counter:
-        model.score(CHAT, [REPLY])
-    tokens = len(reward_data.read_texts(kind, model.tokenizer, CHAT, [REPLY])[0].token_ids)
-    layers, width, pairs = 2, 32, tokens * (tokens + 1) // 2
-    products = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "mm" in str(name))
-    # The products of attention are not among those counted: two, of 2 FLOPs per pair and channel.
-    assert model.flops == products + layers * 2 * 2 * width * pairs
-    model.score(CHAT, [REPLY, REPLY])
-    assert model.flops == 3 * (products + layers * 2 * 2 * width * pairs)
+    ids, places = reward_data.read_texts(kind, model.tokenizer, CHAT, [REPLY])[0]
+    layers, width, inner, kv, labels = 2, 32, 48, 16, {"orm": 1, "prm": 2}[kind]
+    head = 2 * width * labels * len(places)
+
+    def counted(completions: list[str]) -> tuple[float, float]:
+        """What the model says of a call, and torch's count of its products with weights."""
+        before = model.flops
+        with FlopCounterMode(display=False) as counter:
+            model.score(CHAT, completions)
+        by_name = counter.get_flop_counts()["Global"].items()
+        return model.flops - before, sum(flops for name, flops in by_name if str(name) in ("aten.mm", "aten.addmm"))
+
+    def by_hand(first: int, end: int) -> tuple[float, float]:
+        """Of reading tokens first..end: all, and of it the products with weights."""
+        products = 2 * layers * (width * (2 * width + 2 * kv) + 3 * width * inner) * (end - first)
+        # Attention's two products take 2 FLOPs per channel and pair of a token and one that is not after it.
+        return products + layers * 4 * width * sum(range(first + 1, end + 1)), products
+
+    whole, products = by_hand(0, len(ids))
+    assert counted([REPLY]) == (whole + head, products + head)
+    again = scorer(stored(kind, tmp_path / "again"))
+    asked = len(model.tokenizer.apply_chat_template([CHAT[0]._asdict()], add_generation_prompt=True)["input_ids"])
+    shared, own = by_hand(0, asked), by_hand(asked, len(ids))
+    model = again
+    assert counted([REPLY, REPLY]) == (shared[0] + 2 * (own[0] + head), shared[1] + 2 * (own[1] + head))
+    # The prompt is known by now.
+    assert counted([REPLY]) == (own[0] + head, own[1] + head)
 
 
 def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from harness.budgets import Budget, Deadline
 from harness.errors import UserError
 from harness.nouns import Completion, Problem, Request, Sampling, stream_seed
 from harness.progress import chooser
-from harness.runner import plan
+from harness.runner import Writer
 from harness.runs import Run, open_run
+from harness.scopes import plan
 
 
 def bench(
@@ -158,7 +159,7 @@ def test_a_finished_run_is_not_sampled_again(tmp_path: Path, engine: StepEngine)
 
 def test_a_budget_that_ends_before_anything_starts_is_over_all_the_same(tmp_path: Path, engine: StepEngine) -> None:
     problems = [Problem("a", "?", "1"), Problem("b", "?", "1")]
-    assert [scope.problem_id for scope in plan(problems, 2, Sampling(), "latency", (), {"a"})] == ["b"]
+    assert [scope.problem_id for scope in plan(problems, 2, Sampling(), "latency", None, {"a"})] == ["b"]
 
 
 def test_another_spec_in_the_same_folder_is_refused(tmp_path: Path, engine: StepEngine) -> None:
@@ -212,3 +213,87 @@ with writing(Path({str(tmp_path / "run")!r})):
     os.kill(other.pid, 9)
     other.communicate()
     assert bench(tmp_path / "run", engine).manifest["validity"]["verdict"] == "VALID"
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many completions each part got; nothing comes to a disk."""
+    found: list[int] = []
+    monkeypatch.setattr(Run, "add_completions", lambda run, rows, segment: found.append(len(rows)))
+    return found
+
+
+def completions(count: int) -> list[Completion]:
+    return [Completion("p", i, "x", "stop", 1, 1, 0, 0.0, 0.0, 0.0, float(i), 1.0) for i in range(count)]
+
+
+def test_parts_are_written_more_seldom_as_a_run_grows_old(tmp_path: Path, sizes: list[int]) -> None:
+    clock = FakeClock()
+    writer = Writer(Run(tmp_path / "run"), clock, 0)
+    for row in completions(20000):
+        clock.sleep(1.0)
+        writer.add(row, clock())
+        if writer.storing is not None:
+            writer.storing.result()  # as if the disk were as fast as the clock
+    writer.close()
+    assert sum(sizes) == 20000
+    # Every 2 s until 400 s, then every 0.5 % of the age until a minute at 12000 s.
+    assert sizes[:100] == [2] * 100
+    assert sizes[-2] == 60
+    assert len(sizes) < 200 + 1 / 0.005 * 4 + 8000 / 60 + 2
+
+
+def test_many_completions_do_not_wait_for_the_clock(
+    tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runner.FLUSH_ROWS", 10)
+    writer = Writer(Run(tmp_path / "run"), FakeClock(), 0)
+    for row in completions(100):
+        writer.add(row, 100.0)
+        assert len(writer.waiting) <= 10
+        if writer.storing is not None:
+            writer.storing.result()
+    writer.close()
+    assert [size for size in sizes if size] == [10] * 10
+
+
+def test_what_cannot_be_stored_stops_the_run(
+    tmp_path: Path, engine: StepEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "add_completions", full)
+    with pytest.raises(OSError, match="No space left"):
+        bench(tmp_path / "run", engine)
+    assert open_run(tmp_path / "run").manifest["segments"][0]["status"] == "failed"
+
+
+def test_what_an_engine_suffers_while_it_samples_is_told(
+    tmp_path: Path, engine: StepEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = engine.generate
+
+    def suffering(requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
+        count = engine.facts["out_of_memory"]
+        assert isinstance(count, int)
+        engine.facts |= {"out_of_memory": count + 1}
+        yield from generate(requests, deadline)
+
+    engine.facts |= {"out_of_memory": 0, "max_batch_size": 8}
+    monkeypatch.setattr(engine, "generate", suffering)
+    run = bench(tmp_path / "run", engine)
+    # Three calls, of which the first warmed up.
+    assert run.manifest["segments"][0]["troubles"] == {"out_of_memory": 2}
+    assert run.manifest["validity"]["reasons"] == [
+        "the engine ran out of memory 2 times and repeated work with a smaller batch"
+    ]
+    assert run.manifest["validity"]["mend"] == ["run again with -M max_batch_size=8"]
+
+
+def test_the_garbage_collector_is_itself_again_after_a_run(tmp_path: Path, engine: StepEngine) -> None:
+    import gc
+
+    before = gc.get_freeze_count()
+    bench(tmp_path / "run", engine)
+    assert gc.get_freeze_count() == before

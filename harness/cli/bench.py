@@ -11,10 +11,13 @@ from harness.cli.options import (
     Json,
     Limit,
     Quiet,
+    RewardModels,
+    RewardOptions,
     SelectorOptions,
     Selectors,
     TaskName,
     TaskOptions,
+    default_selectors,
 )
 
 if TYPE_CHECKING:
@@ -41,11 +44,17 @@ def bench(
         list[str] | None,
         typer.Option("-M", "--engine-arg", metavar="K=V", help="An option of the engine or model plug-in."),
     ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Ask the server there: --engine openai -M base_url=URL (docs/endpoints.md)."),
+    ] = None,
     task_arg: TaskOptions = None,
     data: Data = None,
     limit: Limit = None,
     selector: Selectors = None,
     selector_arg: SelectorOptions = None,
+    reward_model: RewardModels = None,
+    reward_arg: RewardOptions = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.8,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off.")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
@@ -72,9 +81,18 @@ def bench(
     sampling = Sampling(temperature, top_p, top_k, max_tokens, tuple(stop or ()), seed)
     scope: Literal["run", "problem"] = "run" if protocol == "throughput" else "problem"
     parsed = parse_budget(budget, scope) if budget is not None else None
-    asked = Plan(task, tuple(task_arg or ()), data, limit, protocol, parsed, samples, sampling)
+    judges = tuple(dict.fromkeys(reward_model or ())), tuple(reward_arg or ())
+    asked = Plan(task, tuple(task_arg or ()), data, limit, protocol, parsed, samples, sampling, *judges)
     run_bench(
-        models, engine, model_arg or [], asked, selector or DEFAULT_SELECTORS, selector_arg or [], out, json_, quiet
+        models,
+        engine or (None if base_url is None else "openai"),
+        [*(model_arg or []), *([] if base_url is None else [f"base_url={base_url}"])],
+        asked,
+        selector or default_selectors(bool(reward_model)),
+        selector_arg or [],
+        out,
+        json_,
+        quiet,
     )
 
 
@@ -99,11 +117,14 @@ def run_bench(
     """Run every arm, write the report beside the runs and print what came out."""
     from harness import plugins
     from harness.bench import arms_of, bench_arm
+    from harness.overshoot import compliance_lines
     from harness.progress import chooser
-    from harness.reporting import report_folder, tell, write_reports
-    from harness.summarise import summarise_all
+    from harness.reporting import material_of, report_folder, tell, write_reports
+    from harness.summarise import check_scored, summarise_all
 
     loaded = plugins.load_selectors(selectors, selector_options)
+    check_scored(loaded, asked.reward_models)
+    plugins.reward_options(asked.reward_models, asked.reward_options)
     task = plugins.load_task(asked.task, asked.task_options, asked.data)
     arms = arms_of(models, engine, model_options, out, asked)
     show = chooser(quiet)
@@ -116,8 +137,12 @@ def run_bench(
         typer.echo("ttc: stopped; what was finished is stored, type the same command to go on", err=True)
         raise typer.Exit(130) from None
     summaries = summarise_all(runs, loaded)
-    written = write_reports(summaries, report_folder(out, runs))
+    material = material_of(summaries, runs, loaded)
+    written = write_reports(summaries, report_folder(out, runs), material)
     tell(summaries, written, runs, json_)
+    for run in [] if json_ else runs:
+        for line in compliance_lines(run.manifest):
+            typer.echo(f"{run.name}: {line}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,6 +16,18 @@ Selectors = Annotated[
 SelectorOptions = Annotated[
     list[str] | None, typer.Option("-S", "--selector-arg", metavar="K=V", help="An option of a selector.")
 ]
+RewardModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward-model",
+        metavar="R",
+        help="A reward model: a hub id, a folder, zoo/NAME, a name of `ttc list reward-models`, file.py:name or "
+        "module:name.",
+    ),
+]
+RewardOptions = Annotated[
+    list[str] | None, typer.Option("-R", "--reward-arg", metavar="K=V", help="An option of a reward model.")
+]
 TaskName = Annotated[
     str, typer.Option("--task", metavar="T", help="A task: a name of `ttc list tasks`, file.py:name or module:name.")
 ]
@@ -32,6 +44,19 @@ Budgets = Annotated[
         help="Show this budget, at most the run's own; the largest ends the axis: 60s, 2PFLOP, 4096tok.",
     ),
 ]
+Timings = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--timing",
+        metavar="DIR",
+        help="A timing table of `ttc speed --out DIR`: drawn, and runs of its model are shown in modelled time too.",
+    ),
+]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's folder, or a folder of runs.")]
 
 DEFAULT_SELECTORS = ["coverage", "majority", "first"]
+
+
+def default_selectors(scored: bool) -> list[str]:
+    """The selectors when none is named; those that choose by a reward model's scores only where there are scores."""
+    return [*DEFAULT_SELECTORS, *(["best_of_n", "weighted_majority"] if scored else [])]

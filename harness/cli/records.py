@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import (
-    DEFAULT_SELECTORS,
     Budgets,
     Data,
     Json,
@@ -16,15 +15,20 @@ from harness.cli.options import (
     Selectors,
     TaskName,
     TaskOptions,
+    Timings,
+    default_selectors,
 )
 
 if TYPE_CHECKING:
+    from harness.nouns import Selector
     from harness.runs import Run
     from harness.summary import RunSummary
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Recorded completions, one JSON object a line.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Recorded completions: JSON lines, or another tool's log (--from).")
+    ],
     task: TaskName,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new run's folder.")],
     task_arg: TaskOptions = None,
@@ -33,16 +37,24 @@ def import_(
         str | None, typer.Option(metavar="NAME", help="What to call the model; the file's name otherwise.")
     ] = None,
     regrade: Annotated[bool, typer.Option(help="Grade by the task even where the file says `correct`.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="F", help="ttc, lm-eval, inspect or search-and-learn; by what the file holds otherwise."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a run of recorded completions.
 
     A line has problem_id, gold, and text or answer; it may have sample_index, correct, reward, completion_tokens,
-    prompt_tokens, finished_s and prompt. A recorded `correct` stands unless --regrade.
+    prompt_tokens, finished_s, finish_reason and prompt. A recorded `correct` stands unless --regrade. Sample logs of
+    lm-eval, logs of Inspect and the completion files of search-and-learn are read too (docs/interchange.md).
     """
     from harness.importing import import_file
 
-    run, counts = import_file(file, task, task_arg or [], data, out, model or file.name.partition(".")[0], regrade)
+    name = model or file.name.partition(".")[0]
+    run, counts = import_file(file, task, task_arg or [], data, out, name, regrade, form)
     if not quiet:
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
         print(f"{run.manifest['problems']['count']} problems, {sum(counts.values())} completions ({told}) → {run.path}")
@@ -53,12 +65,13 @@ def select(
     selector: Selectors = None,
     selector_arg: SelectorOptions = None,
     budget: Budgets = None,
+    timing: Timings = None,
     json_: Json = False,
 ) -> None:
     """Choose again from stored completions; no model is loaded."""
     from harness.reporting import tell
 
-    found, summaries = summarised(runs, selector, selector_arg, budget)
+    found, summaries, _ = summarised(runs, selector, selector_arg, budget, timing)
     tell(summaries, [], found, json_)
 
 
@@ -68,28 +81,54 @@ def report(
     selector: Selectors = None,
     selector_arg: SelectorOptions = None,
     budget: Budgets = None,
+    style: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A matplotlib style file on top of the figures' own.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", metavar="F", help="A format of the figures: png, svg, pdf, pgf.")
+    ] = None,
+    timing: Timings = None,
     json_: Json = False,
 ) -> None:
-    """Draw the figures and write the tables, the CSV and the page of one or many runs."""
-    from harness.reporting import tell, write_reports
+    """Draw the figures and write the tables, the CSV and the page of one or many runs.
 
-    found, summaries = summarised(runs, selector, selector_arg, budget)
-    tell(summaries, write_reports(summaries, out), found, json_)
+    Runs are grouped by task and model size; those that asked or sampled otherwise are shown apart, with the reason.
+    """
+    from harness.reporting import material_of, tell, write_reports
+
+    found, summaries, selectors = summarised(runs, selector, selector_arg, budget, timing)
+    material = material_of(summaries, found, selectors, style, formats or [], timing or [])
+    tell(summaries, write_reports(summaries, out, material), found, json_)
 
 
 def summarised(
-    runs: list[Path], selector: list[str] | None, selector_arg: list[str] | None, budget: list[str] | None
-) -> "tuple[list[Run], list[RunSummary]]":
-    """The runs found at these paths and their summaries. Raises UserError before any run is read."""
+    runs: list[Path], selector: list[str] | None, selector_arg: list[str] | None, budget: list[str] | None,
+    timing: list[Path] | None,
+) -> "tuple[list[Run], list[RunSummary], list[Selector]]":  # fmt: skip
+    """The runs found at these paths, their summaries and the selectors.
+
+    Runs of a model that has a timing table get curves along modelled seconds too. Raises UserError before any run is
+    read.
+    """
     from harness import plugins
     from harness.budgets import parse_budget
+    from harness.modelled_curves import with_modelled_curves
     from harness.runs import find_runs
-    from harness.summarise import summarise_all
+    from harness.summarise import has_scores, summarise_all
+    from harness.timing_tables import read_timings
 
-    loaded = plugins.load_selectors(selector or DEFAULT_SELECTORS, selector_arg or [])
+    if selector:
+        plugins.load_selectors(selector, selector_arg or [])
     budgets = [parse_budget(text) for text in budget or []]
     found = find_runs(runs)
-    return found, summarise_all(found, loaded, budgets)
+    names = selector or default_selectors(any(has_scores(run) for run in found))
+    loaded = plugins.load_selectors(names, selector_arg or [])
+    tables = {table.facts["model"]: table for table in map(read_timings, timing or [])}
+    summaries = [
+        with_modelled_curves(summary, run, loaded, tables[summary.model]) if summary.model in tables else summary
+        for summary, run in zip(summarise_all(found, loaded, budgets, skip_unscored=not selector), found, strict=True)
+    ]
+    return found, summaries, loaded
 
 
 def show(

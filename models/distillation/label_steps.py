@@ -1,6 +1,6 @@
 """Label the steps of a stored run by roll-outs of the model that made it: the training data of a PRM.
 
-    ttc bench zoo/teacher --task arithmetic -T split=train -T num_problems=2500 -T seed=7 --samples 8 --out build/train
+    ttc bench zoo/teacher --task arithmetic -T split=train -T num_problems=10000 -T seed=7 --samples 1 --out build/train
     python -m harness.models.distillation.label_steps build/train --out build/steps.jsonl
 
 Typed again, the command goes on where it stopped. `rollouts` says what is written.

@@ -1,0 +1,36 @@
+"""`ttc export`: a stored run in another tool's form."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from harness.cli.options import Quiet
+
+Form = Literal["lm-eval", "inspect", "datasets"]
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    to: Annotated[
+        Form,
+        typer.Option(
+            help="lm-eval: results with per-sample log; inspect: a log for its viewer; datasets: a repository, a card."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the files.")],
+    quiet: Quiet = False,
+) -> None:
+    """Write a stored run in another tool's form."""
+    from harness.exporting.export import export_run
+    from harness.runs import open_run
+
+    files = export_run(open_run(run), to, out)
+    if not quiet:
+        for file in files:
+            print(file)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command of this module."""
+    app.command()(export)
