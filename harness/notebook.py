@@ -6,7 +6,7 @@ Nothing is computed here: the frames hold what `ttc select` and `ttc report` pri
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from harness.errors import UserError, choices
 from harness.runs import Run
@@ -48,7 +48,8 @@ class StoredRun:
         verdicts = verdicts.set_column(2, "answer", pc.cast(verdicts["answer"], "string")).to_pandas()
         # Of two rows for one completion the later stands, as everywhere.
         completions, verdicts = (table.drop_duplicates(keys, keep="last") for table in (completions, verdicts))
-        return completions.merge(verdicts, on=keys, how="left").sort_values(keys, ignore_index=True)
+        joined: pandas.DataFrame = completions.merge(verdicts, on=keys, how="left")
+        return joined.sort_values(keys, ignore_index=True)
 
     def problems(self) -> "pandas.DataFrame":
         """One row per problem, in task order: its id, the exact prompt, the gold answer and what else the task knew."""
@@ -110,7 +111,7 @@ class StoredRun:
         for name, curve in found.groupby("selector", sort=False):
             style = "default" if axis == "k" else "steps-post"
             (line,) = axes.plot(curve["x"], curve["value"], drawstyle=style, label=f"{self.stored.name}: {name}")
-            step = None if axis == "k" else "post"
+            step: Literal["post"] | None = None if axis == "k" else "post"
             axes.fill_between(curve["x"], curve["low"], curve["high"], step=step, color=line.get_color(), alpha=0.15)
         if axis != "seconds":
             axes.set_xscale("log", base=2 if axis == "k" else 10)

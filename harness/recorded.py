@@ -147,14 +147,17 @@ def read_verdicts(
 
 
 def read_rewards(run: Run, problem_ids: Sequence[str], wanted: "np.ndarray") -> dict[str, Rewards]:
-    """The scores of each reward model, in the order in which the models first appear."""
+    """The scores of each reward model, in the order in which the models first appear.
+
+    One that the run was made with is there even if its budgets left it no time to score anything.
+    """
     import numpy as np
     import pyarrow.compute as pc
 
     costs = ("scored_s", "reward_s", "reward_flops")
     table = read_parts(run.path / "scores", SCORES, [*KEY, "reward_model", "scores", *costs])
     found: dict[str, Rewards] = {}
-    for name in table["reward_model"].unique().to_pylist():
+    for name in dict.fromkeys([*table["reward_model"].unique().to_pylist(), *run.spec.get("reward_models", ())]):
         own = table.filter(pc.equal(table["reward_model"], name))
         rows = rows_of(keys_of(own, problem_ids), wanted)
         lists = own["scores"].combine_chunks()

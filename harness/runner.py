@@ -24,6 +24,8 @@ FLUSH_S = 2.0
 """Seconds of finished work that may wait in memory before it is stored, in a young run."""
 FLUSH_ROWS = 16384
 """Completions that may wait, however young they are."""
+MOST_WAITING = 4
+"""Parts of so many completions may wait while one is written."""
 FLUSH_SHARE, LONGEST_FLUSH_S = 0.005, 60.0
 """In an old one that share of its age, up to so many seconds, so that the parts of a long run stay few."""
 SHOW_S = 0.1
@@ -169,10 +171,14 @@ class Writer:
         self.flush_when_due(self.clock())
 
     def flush_when_due(self, now: float) -> None:
-        """Store what waits if it is much or has waited long, and the last part is written."""
+        """Store what waits if it is much or has waited long, and the last part is written.
+
+        When parts are written more slowly than completions come, sampling waits rather than fill the memory.
+        """
         wait_s = max(FLUSH_S, min(LONGEST_FLUSH_S, FLUSH_SHARE * (now - self.began)))
         is_due = now - self.stored_at >= wait_s or len(self.waiting) >= FLUSH_ROWS
-        if is_due and (self.storing is None or self.storing.done()):
+        is_free = self.storing is None or self.storing.done()
+        if is_due and (is_free or len(self.waiting) >= MOST_WAITING * FLUSH_ROWS):
             self.flush()
 
     def flush(self) -> None:

@@ -46,8 +46,8 @@ def summarise(
 
 
 def has_scores(run: Run) -> bool:
-    """Whether some reward model scored the run."""
-    return bool(parts(run.path / "scores"))
+    """Whether some reward model scored the run, or was to."""
+    return bool(run.spec.get("reward_models")) or bool(parts(run.path / "scores"))
 
 
 def check_scored(selectors: Sequence[Selector], reward_models: Sequence[str]) -> None:

@@ -122,10 +122,10 @@ def notes_of(result: SelectorComparison) -> tuple[str, ...]:
     found, cross = shown_speed_up(result), result.crossover
     if found is not None and found.factor is not None:
         low, high = (f"{limit:.2g}" if limit is not None else "–" for limit in (found.low, found.high))
-        notes.append(f"{found.factor:.2g}× [{low}, {high}] as fast at {100 * found.level:.0f} %")
+        notes.append(f"{found.factor:.2g}× [{low}, {high}] at {100 * found.level:.0f} %")
     if cross.x is not None:
         low, high = (spelled_amount(result.axis, x) if x is not None else "–" for x in (cross.low, cross.high))
-        notes.append(f"crossover {spelled_amount(result.axis, cross.x)} [{low}, {high}]")
+        notes.append(f"cross {spelled_amount(result.axis, cross.x)} [{low}, {high}]")
     return tuple(notes)
 
 

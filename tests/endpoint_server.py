@@ -60,7 +60,8 @@ class Answer(BaseHTTPRequestHandler):
     def token(self, text: str, index: int = 0, finish: str | None = None, logprob: float | None = -0.5) -> None:
         """A chunk with one token, in the form of the protocol that was asked."""
         if "chat" in self.path:
-            told = None if logprob is None else {"content": [{"token": text, "logprob": logprob, "top_logprobs": []}]}
+            entry: dict[str, Any] = {"token": text, "logprob": logprob, "top_logprobs": []}
+            told: Any = None if logprob is None else {"content": [entry]}
             choice: dict[str, Any] = {"index": index, "delta": {"content": text}, "logprobs": told}
         else:
             told = None if logprob is None else {"tokens": [text], "token_logprobs": [logprob]}

@@ -199,8 +199,18 @@ def test_a_selector_by_scores_wants_scores(run: Run) -> None:
 
 
 def test_a_run_without_completions_is_a_sentence(tmp_path: Path) -> None:
+    made = run_of(tmp_path / "run")
+    made.manifest["validity"] = VALID | {"verdict": "INVALID"}
     with pytest.raises(UserError, match="has no completions yet"):
-        load_bank(run_of(tmp_path / "run"))
+        load_bank(made)
+
+
+def test_a_budget_in_which_nothing_began_is_worth_nothing_by_every_reward_model(tmp_path: Path) -> None:
+    items = load_bank(run_of(tmp_path / "run", reward_models=["zoo/orm"]))
+    assert [len(item.graded) for item in items] == [3, 3]
+    assert not any(item.graded.correct.any() for item in items)
+    assert [list(item.scores) for item in items] == [["zoo/orm"]] * 2
+    assert all(np.isinf(place) for item in items for place in item.charged["zoo/orm"]["seconds"])
 
 
 def test_problems_on_one_clock_share_their_work(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_plot_draws_on_the_axes_it_is_given(run: StoredRun) -> None:
     (coverage, majority) = axes.get_lines()
     assert coverage.get_label() == "run: coverage"
     frame = run.curves(["majority"], axis="k")
-    assert list(majority.get_ydata()) == frame["value"].tolist()
+    assert np.asarray(majority.get_ydata()).tolist() == frame["value"].tolist()
     assert run.plot(["first"]).get_xlabel() == "seconds per problem"
 
 

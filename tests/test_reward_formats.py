@@ -347,6 +347,7 @@ def test_flops_are_those_that_torch_counts(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", list(MAKERS))
 def test_a_gpu_scores_alike(kind: str, tmp_path: Path) -> None:
     name, plain = MAKERS[kind](tmp_path)

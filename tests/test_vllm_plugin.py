@@ -168,6 +168,20 @@ def test_every_form_of_the_files_gives_the_native_engines_tokens_when_prompts_ar
         found.vllm.close()
 
 
+@pytest.mark.parametrize("name", STUDENTS)
+def test_bfloat16_differs_by_rounding_only(name: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    found = Checkpoint(write(STUDENTS[name](), tmp_path / "student"), dtype="bfloat16")
+    try:
+        for row in run(found.vllm, requests(Sampling(temperature=1.0, max_tokens=24))).values():
+            ids = found.native.tokenizer(prompts()[int(row.problem_id[1:])])["input_ids"]
+            expected = found.logprob(ids, ast.literal_eval(row.text), 1.0)
+            # Measured: 0.01 per token, as between the native engine's own dtypes; a wrong layer makes it 0.5 and more.
+            assert row.logprob == pytest.approx(expected, abs=0.06 * row.completion_tokens)
+    finally:
+        found.vllm.close()
+
+
 @pytest.mark.parametrize(
     ("name", "architecture"),
     [

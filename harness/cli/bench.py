@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness.cli.options import (
-    DEFAULT_SELECTORS,
     Data,
     Json,
     Limit,
@@ -101,13 +100,14 @@ def demo(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bench the shipped model on generated word problems: CPU only, offline, about two minutes."""
+    """Bench the shipped teacher and hybrid on generated word problems: CPU only, offline, about two minutes."""
     from harness.bench import Plan
     from harness.budgets import Budget
     from harness.nouns import Sampling
 
-    asked = Plan("arithmetic", (), None, 40, "latency", Budget(3.0), 64, Sampling(temperature=0.8, max_tokens=400))
-    run_bench(["zoo/teacher"], None, [], asked, DEFAULT_SELECTORS, [], out, json_, quiet)
+    sampling = Sampling(temperature=0.8, max_tokens=400)
+    asked = Plan("arithmetic", (), None, 40, "latency", Budget(3.0), 32, sampling, ("zoo/orm",))
+    run_bench(["zoo/teacher", "zoo/mamba-in-llama"], None, [], asked, default_selectors(True), [], out, json_, quiet)
 
 
 def run_bench(

@@ -145,7 +145,7 @@ def sample_of(run: Run, problem: Mapping[str, Any], sample: Sample) -> dict[str,
         "usage": used,
     }
     stored = {name: value for name, value in row.items() if name != "text"}
-    return clean({
+    stored_sample: dict[str, Any] = clean({
         "id": problem["problem_id"],
         "epoch": row["sample_index"] + 1,
         "input": problem["prompt"],
@@ -162,6 +162,7 @@ def sample_of(run: Run, problem: Mapping[str, Any], sample: Sample) -> dict[str,
         **ending(run, row),
         "attachments": {},
     })  # fmt: skip
+    return stored_sample
 
 
 def seconds_of(row: Mapping[str, Any]) -> float | None:

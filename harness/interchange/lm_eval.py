@@ -54,7 +54,7 @@ def rows_of(where: str, line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def responses(where: str, line: Mapping[str, Any]) -> list[str]:
     """The texts of a document, every repeat of every request. Raises UserError where they are no texts."""
-    found = line.get("resps")
+    found: Any = line.get("resps")
     texts = [text for request in found for text in request] if nested(found) else []
     if not texts or not all(isinstance(text, str) for text in texts):
         raise UserError(

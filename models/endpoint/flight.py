@@ -126,7 +126,7 @@ class Flight:
 
     def pause_s(self, failure: Failure, attempt: int) -> float:
         """Seconds until the next attempt; what a rate limit asks for holds every other request back too."""
-        wait_s = min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2**attempt) * random.uniform(0.75, 1.25)
+        wait_s: float = min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2**attempt) * random.uniform(0.75, 1.25)
         if failure.wait_s is not None:
             wait_s = max(wait_s, failure.wait_s)
             if failure.status == 429:
@@ -159,7 +159,7 @@ class Flight:
         """The mean number of rows in flight since the present attempt began."""
         now = self.deadline.elapsed_s
         area, passed_s = self.load.change(0, now) - ask.area, now - ask.took_off_s
-        return area / passed_s if passed_s > 0 else float(self.load.rows)
+        return float(area / passed_s if passed_s > 0 else self.load.rows)
 
     async def read(self, ask: Ask) -> None:
         """One attempt: send the request and read its stream."""

@@ -60,6 +60,7 @@ class StepLoop:
         endings: when a row is at its end, and its text.
         flops: what a pass costs.
         room: rows that vLLM is given at most, running and waiting.
+        names: gives each row a name that vLLM has not heard yet.
         tally: is counted on.
     """
 
@@ -70,16 +71,17 @@ class StepLoop:
         endings: Endings,
         flops: ForwardFlops,
         room: int,
+        names: Iterator[int],
         tally: Tally,
     ) -> None:
         self.core, self.submit, self.endings, self.flops = core, submit, endings, flops
-        self.room, self.tally = room, tally
+        self.room, self.names, self.tally = room, names, tally
         self.aboard: dict[str, Passenger] = {}
         self.suspects: dict[tuple[str, ...], list[bool]] = {}
 
     def run(self, rows: Sequence[Row], deadline: Deadline) -> Iterator[Completion]:
         """Serve the rows in their order; leaves nothing in vLLM, however it ends."""
-        waiting = deque(enumerate(rows))
+        waiting = deque(rows)
         try:
             while waiting or self.aboard:
                 if deadline.expired:
@@ -90,16 +92,16 @@ class StepLoop:
         finally:
             self.abort(list(self.aboard))
 
-    def board(self, waiting: deque[tuple[int, Row]], deadline: Deadline) -> Iterator[Completion]:
+    def board(self, waiting: deque[Row], deadline: Deadline) -> Iterator[Completion]:
         """Hand waiting rows to vLLM while there is room; yields those that it refuses."""
         while waiting and len(self.aboard) < self.room:
-            number, row = waiting.popleft()
+            row, name = waiting.popleft(), str(next(self.names))
             try:
-                self.submit(str(number), row)
+                self.submit(name, row)
             except ValueError as error:
                 yield failed(row, f"vLLM refuses the request: {error}", deadline)
             else:
-                self.aboard[str(number)] = Passenger(row, self.suspects_of(row.request.sampling.stop))
+                self.aboard[name] = Passenger(row, self.suspects_of(row.request.sampling.stop))
 
     def suspects_of(self, stop: tuple[str, ...]) -> Sequence[bool] | None:
         """The tokens that may complete a stop string, remembered."""

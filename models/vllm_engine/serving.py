@@ -1,5 +1,6 @@
 """The engine `vllm` around a started vLLM: what it is asked for each row, the warm-up, the facts and the end."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -62,6 +63,7 @@ class VllmModel:
         self.endings = Endings(tokenizer, ends, config.model_config.get_vocab_size(), torch.device("cpu"))
         self.flops = checkpoint_shape(checkpoint).forward
         self.tally = Tally()
+        self.names = itertools.count()
 
     @property
     def facts(self) -> Facts:
@@ -119,7 +121,8 @@ class VllmModel:
                 yield refused(row, self.context, deadline)
             else:
                 rows.append(row)
-        loop = StepLoop(self.engine.engine_core, self.submit, self.endings, self.flops, self.room, self.tally)
+        core = self.engine.engine_core
+        loop = StepLoop(core, self.submit, self.endings, self.flops, self.room, self.names, self.tally)
         with closing(loop.run(rows, deadline)) as completions:  # type: ignore[type-var]
             for completion in completions:
                 yield completion if self.logprobs else replace(completion, logprob=None)

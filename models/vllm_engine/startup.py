@@ -55,10 +55,10 @@ def start(checkpoint: Checkpoint, settings: Settings) -> Any:
             register()
             return LLMEngine.from_engine_args(engine_args_of(settings, checkpoint))
     except (ValueError, RuntimeError, OSError, AssertionError) as error:
-        restore(before)
+        forget(before)
         raise UserError(f"vLLM cannot start with '{checkpoint.name}' ({first_line(error)})") from error
     except BaseException:
-        restore(before)
+        forget(before)
         raise
     finally:
         # vLLM's CPU worker replaces the one by nothing, and torch.distributed the other.
@@ -71,6 +71,15 @@ def shut_down(engine: Any, environment: Mapping[str, str]) -> None:
     engine.engine_core.shutdown()
     engine.renderer.shutdown()
     gc.collect()
+    restore(environment)
+
+
+def forget(environment: Mapping[str, str]) -> None:
+    """Take back what a start that failed half-way has left in the process."""
+    if "vllm.distributed.parallel_state" in sys.modules:
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
     restore(environment)
 
 

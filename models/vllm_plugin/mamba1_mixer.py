@@ -63,6 +63,8 @@ class Mamba1Mixer(nn.Module, MambaBase):  # type: ignore[misc]
             shape.taps, shape.channels, bias=shape.has_conv_bias, prefix=f"{prefix}.conv1d"
         )
         self.conv1d.weight.data = self.conv1d.weight.data.unsqueeze(1)  # the form of the files
+        # On a CPU vLLM packs the weights of linear layers, of which this is none, once they are loaded.
+        self.register_buffer("taps", self.conv1d.weight.data.squeeze(1), persistent=False)
         self.A = sharded(torch.zeros(self.inner, shape.state, dtype=torch.float32), lambda log: -torch.exp(log.float()))
         self.D = sharded(torch.ones(self.inner, dtype=torch.float32))
         self.out_proj = RowParallelLinear(
@@ -107,7 +109,7 @@ class Mamba1Mixer(nn.Module, MambaBase):  # type: ignore[misc]
         window, states = self.caches()
         convolved = causal_conv1d_fn(
             x.transpose(0, 1),
-            self.conv1d.weight.squeeze(1),
+            self.taps,
             self.conv1d.bias,
             activation="silu",
             conv_states=window,
@@ -143,9 +145,7 @@ class Mamba1Mixer(nn.Module, MambaBase):  # type: ignore[misc]
     def decode(self, x: Tensor, step: Tensor, B: Tensor, C: Tensor, z: Tensor, y: Tensor, slots: Tensor) -> None:
         """One token of each decoding request: fill y (T, inner). A group is to the kernel what a head is to Mamba-2."""
         window, states = self.caches()
-        convolved = causal_conv1d_update(
-            x, window, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
-        )
+        convolved = causal_conv1d_update(x, window, self.taps, self.conv1d.bias, "silu", conv_state_indices=slots)
         x = self.after_conv(convolved)
         if x.device.type == "cpu":
             step_tokens(self, x, step, B, C, z, y, states, slots)
