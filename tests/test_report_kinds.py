@@ -222,7 +222,7 @@ def test_a_comparison_is_marked_where_its_numbers_say(trio: list[Run]) -> None:
         (figure,) = comparison.draw_pairs(group, changed)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts if text.get_text()] == [
-        "crossover 600 ms [400 ms, –]", "2× [1.1, 2.5] as fast at 20 %",
+        "cross 600 ms [400 ms, –]", "2× [1.1, 2.5] at 20 %",
     ]  # fmt: skip
     upright = [line for line in axes.get_lines() if line.get_transform() != axes.transData]
     assert [float(np.asarray(line.get_xdata())[0]) for line in upright] == [0.6]
