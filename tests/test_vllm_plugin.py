@@ -8,9 +8,11 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny_students
 import torch
 from fakes import FakeClock
 from vllm_students import OTHER_FORMS, STUDENTS, write
@@ -226,6 +228,19 @@ def test_rope_scaling_goes_by_the_form_of_the_weights(tmp_path: Path) -> None:
     assert separate.rope_parameters["rope_type"] == "llama3"
     assert fused.rope_parameters["rope_type"] == "default"
     assert separate.rope_parameters["rope_theta"] == fused.rope_parameters["rope_theta"] == 500.0
+
+
+def test_a_llamba_without_a_tokenizer_is_served_with_its_base_models(tmp_path: Path) -> None:
+    from harness.models.vllm_plugin.defaults import AttentionFreeDefaults
+
+    bare = tiny_students.save(
+        tiny_students.llamba(d_model=2048, ssm={"n_v_heads": 32, "n_qk_heads": 32}), tmp_path / "a"
+    )
+    whole = write(STUDENTS["llamba"](), tmp_path / "b")
+    for folder, tokenizer in ((bare, "meta-llama/Llama-3.2-1B-Instruct"), (whole, whole)):
+        config = SimpleNamespace(skip_tokenizer_init=False, model=folder, tokenizer=folder)
+        AttentionFreeDefaults.verify_and_update_model_config(config)
+        assert config.tokenizer == tokenizer
 
 
 def test_an_unknown_weight_is_refused() -> None:

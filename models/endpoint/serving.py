@@ -98,14 +98,14 @@ class Endpoint:
         settings, tally, taken = self.settings, self.tally, self.taken
         return {
             "engine": "openai",
-            "engine_version": f"client {openai.__version__}",
+            "engine_version": tally.fingerprint,
+            "client_version": openai.__version__,
             "clock": "the client's, with the network and the server's queue in it",
             "base_url": settings.base_url,
             "protocol": settings.protocol,
             "served_model": settings.model,
             "answering_model": tally.answering_model,
-            "system_fingerprint": tally.fingerprint,
-            "chat_template": self.template,
+            "prompt_rendering": self.rendering,
             "key_variable": settings.key_variable,
             "max_concurrency": settings.max_concurrency,
             "samples_per_request": settings.samples_per_request,
@@ -137,11 +137,11 @@ class Endpoint:
         return "each sample's own, its low 31 bits; the server need not keep to them"
 
     @property
-    def template(self) -> str:
+    def rendering(self) -> str:
         """Who turns messages into the text that the model reads."""
         if self.settings.protocol == "chat":
-            return "the server's"
-        return "the tokenizer's" if self.settings.tokenizer is not None else "none"
+            return "the server's chat template"
+        return f"{self.settings.tokenizer_name}'s" if self.settings.tokenizer is not None else "plain text"
 
     def close(self) -> None:
         """Close the connections and end the thread."""
