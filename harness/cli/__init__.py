@@ -8,7 +8,7 @@ import sys
 import typer
 
 from harness import __version__
-from harness.cli import bench, compare, distill, grade, inspect_, records, score, speed
+from harness.cli import bench, compare, distill, export, grade, inspect_, records, score, speed
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (bench, grade, records, score, compare, speed, distill, inspect_):
+for module in (bench, grade, records, score, compare, speed, export, distill, inspect_):
     module.add_to(app)
 
 
