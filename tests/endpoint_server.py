@@ -136,5 +136,5 @@ def complete(answer: Answer, body: Body, number: int, words: int = 4) -> None:
         for index in range(body.get("n", 1)):
             ended = step == count - 1
             finish = ("stop" if count == words else "length") if ended else None
-            answer.token(f"{body.get('seed', 0) % 97 + index if ended else 'word'} ", index, finish)
+            answer.token(f"{body.get('seed', 0) % 9973 + index if ended else 'word'} ", index, finish)
     answer.usage(7, count * body.get("n", 1))
