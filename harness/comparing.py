@@ -39,12 +39,12 @@ from harness.errors import UserError, choices
 from harness.nouns import Selector
 from harness.pair_results import Frame, Side, compare_sides
 from harness.runs import Run
-from harness.statistics.bayes import bayes_at_n, decide
-from harness.statistics.coverage_law import CoverageLaw, fit_coverage_law
-from harness.statistics.difficulty import difficulty_bins
-from harness.statistics.paired import holm
-from harness.statistics.pareto import front_frequency, on_front
-from harness.statistics.resampling import LEVEL, RESAMPLES, replicate_means
+from harness.stats.bayes import bayes_at_n, decide
+from harness.stats.coverage_law import CoverageLaw, fit_coverage_law
+from harness.stats.difficulty import difficulty_bins
+from harness.stats.paired import holm
+from harness.stats.pareto import front_frequency, on_front
+from harness.stats.resampling import LEVEL, RESAMPLES, replicate_means
 from harness.summary import Axis
 
 GRID = 64

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from harness.statistics.coverage_law import CoverageLaw
-from harness.statistics.crossing import Crossover
-from harness.statistics.iso_accuracy import SpeedUp
+from harness.stats.coverage_law import CoverageLaw
+from harness.stats.crossing import Crossover
+from harness.stats.iso_accuracy import SpeedUp
 from harness.summary import Axis
 
 Protocol = Literal["latency", "throughput"]

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.comparison import AtBudget, Comparison, Pair, SelectorComparison, TaskComparison, spelled
-from harness.statistics.iso_accuracy import SpeedUp
+from harness.stats.iso_accuracy import SpeedUp
 from harness.summary import Axis
 
 WIDTH = 140

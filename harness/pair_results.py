@@ -7,13 +7,13 @@ import numpy as np
 from harness.arm_values import Usage
 from harness.comparison import Area, AtBudget, Bin, SelectorComparison
 from harness.nouns import Selector
-from harness.statistics.area import area_under_log
-from harness.statistics.budget_scaling import scaling
-from harness.statistics.crossing import Crossover, crossover
-from harness.statistics.difficulty import BINS
-from harness.statistics.iso_accuracy import SpeedUp, speed_up
-from harness.statistics.paired import PairedDifference, difference_from, mcnemar_p
-from harness.statistics.solving_cost import total_cost_per_solved
+from harness.stats.area import area_under_log
+from harness.stats.budget_scaling import scaling
+from harness.stats.crossing import Crossover, crossover
+from harness.stats.difficulty import BINS
+from harness.stats.iso_accuracy import SpeedUp, speed_up
+from harness.stats.paired import PairedDifference, difference_from, mcnemar_p
+from harness.stats.solving_cost import total_cost_per_solved
 from harness.summary import Axis
 
 LEVELS = (0.5, 0.75, 0.9, 1.0)

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from harness.comparison import SelectorComparison, TaskComparison
 from harness.comparison import spelled as spelled_amount
 from harness.reporting import Material
-from harness.statistics.crossing import Crossover
-from harness.statistics.iso_accuracy import SpeedUp
+from harness.stats.crossing import Crossover
+from harness.stats.iso_accuracy import SpeedUp
 from harness.summary import RunSummary
 
 from .files import save_figure

@@ -12,7 +12,7 @@ from harness.curves import values_along, views_of
 from harness.intervals import mean_with_interval
 from harness.nouns import Selector
 from harness.reporting import Material
-from harness.statistics.difficulty import BINS, difficulty_bins
+from harness.stats.difficulty import BINS, difficulty_bins
 from harness.summary import Curve, Point, RunSummary
 
 from .files import save_figure

@@ -8,7 +8,7 @@ from harness.bank import Item, load_bank
 from harness.curves import values_along, values_at_k, views_of
 from harness.nouns import Selector
 from harness.reporting import Material
-from harness.statistics.paired import holm, paired_difference
+from harness.stats.paired import holm, paired_difference
 from harness.summary import Axis, RunSummary
 
 from .grouping import Group

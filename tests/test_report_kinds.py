@@ -30,8 +30,8 @@ from harness.reports.lines import Line, look_of
 from harness.reports.sheet import draw, paper_style
 from harness.reports.significance import clear_winner
 from harness.runs import Run
-from harness.statistics.crossing import Crossover
-from harness.statistics.iso_accuracy import SpeedUp
+from harness.stats.crossing import Crossover
+from harness.stats.iso_accuracy import SpeedUp
 from harness.summarise import summarise_all
 from harness.summary import Curve, Point, RunSummary
 from harness.timing_tables import write_timings

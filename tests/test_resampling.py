@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics.crossing import crossover, takeover
-from harness.statistics.iso_accuracy import first_reach, speed_up
-from harness.statistics.paired import paired_difference
-from harness.statistics.resampling import percentile_interval, problem_shares, replicate_means, seed_effects, tail
+from harness.stats.crossing import crossover, takeover
+from harness.stats.iso_accuracy import first_reach, speed_up
+from harness.stats.paired import paired_difference
+from harness.stats.resampling import percentile_interval, problem_shares, replicate_means, seed_effects, tail
 
 
 def test_replicates_spread_like_scipys_bootstrap() -> None:
@@ -41,7 +41,7 @@ def test_all_arms_are_drawn_together_and_again_in_the_next_call() -> None:
 def test_blocks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).random((1, 20, 2))
     (whole,) = replicate_means([values], 60)
-    monkeypatch.setattr("harness.statistics.resampling.AT_ONCE", 200)
+    monkeypatch.setattr("harness.stats.resampling.AT_ONCE", 200)
     (parts,) = replicate_means([values], 60)
     assert parts.shape == whole.shape
     assert np.allclose(parts, whole)

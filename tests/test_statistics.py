@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from harness.statistics.accuracy_profile import accuracy_profile
-from harness.statistics.area import area_under_log, trapezoid_weights
-from harness.statistics.bayes import Posterior, bayes_at_n, decide
-from harness.statistics.budget_scaling import control, performance, scaling
-from harness.statistics.coverage_law import fit_coverage_law
-from harness.statistics.difficulty import difficulty_bins, means_by_bin
-from harness.statistics.paired import holm, mcnemar_p, paired_difference, sign_flip_p
-from harness.statistics.pareto import front_frequency, on_front
-from harness.statistics.power import (
+from harness.stats.accuracy_profile import accuracy_profile
+from harness.stats.area import area_under_log, trapezoid_weights
+from harness.stats.bayes import Posterior, bayes_at_n, decide
+from harness.stats.budget_scaling import control, performance, scaling
+from harness.stats.coverage_law import fit_coverage_law
+from harness.stats.difficulty import difficulty_bins, means_by_bin
+from harness.stats.paired import holm, mcnemar_p, paired_difference, sign_flip_p
+from harness.stats.pareto import front_frequency, on_front
+from harness.stats.power import (
     effect_factor,
     minimum_detectable_effect,
     planned_effect,
     problems_needed,
     variance_per_problem,
 )
-from harness.statistics.solving_cost import cost_per_solved, total_cost_per_solved
-from harness.statistics.standard_errors import clustered_standard_error, paired_standard_error, standard_error
+from harness.stats.solving_cost import cost_per_solved, total_cost_per_solved
+from harness.stats.standard_errors import clustered_standard_error, paired_standard_error, standard_error
 
 RESULTS = np.array([[0, 1, 2, 2, 1], [1, 1, 0, 2, 2]])
 PRIOR = np.array([[0, 2], [1, 2]])

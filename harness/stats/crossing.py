@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.statistics.resampling import LEVEL, percentile_interval
+from harness.stats.resampling import LEVEL, percentile_interval
 
 TOLERANCE = 1e-9
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from harness.statistics.power import minimum_detectable_effect
-from harness.statistics.resampling import AT_ONCE, LEVEL, RESAMPLES, percentile_interval, replicate_means
+from harness.stats.power import minimum_detectable_effect
+from harness.stats.resampling import AT_ONCE, LEVEL, RESAMPLES, percentile_interval, replicate_means
 
 TOLERANCE = 1e-9
 """Differences of accuracy smaller than this are rounding."""

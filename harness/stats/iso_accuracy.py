@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.statistics.crossing import TOLERANCE, finite_exp
-from harness.statistics.resampling import LEVEL, percentile_interval
+from harness.stats.crossing import TOLERANCE, finite_exp
+from harness.stats.resampling import LEVEL, percentile_interval
 
 
 @dataclass(frozen=True, slots=True)
