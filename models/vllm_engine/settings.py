@@ -59,7 +59,7 @@ class Settings:
 
 
 def engine_args_of(settings: Settings, checkpoint: Checkpoint) -> Any:
-    """VLLM's `EngineArgs`. Raises UserError for a field that does not exist, has no such value or is not the user's."""
+    """The `EngineArgs`. Raises UserError for a field that does not exist, has no such value or is not the user's."""
     from vllm import EngineArgs
     from vllm.platforms import current_platform
 

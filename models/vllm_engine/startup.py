@@ -42,7 +42,7 @@ def load(checkpoint: Checkpoint, settings: Settings, *, tokenizer: str, logprobs
 
 
 def start(checkpoint: Checkpoint, settings: Settings) -> Any:
-    """VLLM's `LLMEngine` with the checkpoint in it."""
+    """A started `LLMEngine` with the checkpoint in it."""
     before = dict(os.environ)
     os.environ.update({**ENVIRONMENT, **{name: os.environ.get(name, value) for name, value in DEFAULTS.items()}})
     set_num_threads, excepthook = torch.set_num_threads, sys.excepthook

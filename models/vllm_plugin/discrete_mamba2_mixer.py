@@ -162,7 +162,7 @@ class DiscreteMamba2Mixer(MambaMixer2):  # type: ignore[misc]
         return x.unflatten(-1, (-1, self.head_dim)), B.unflatten(-1, states), C.unflatten(-1, states), delta
 
     def caches(self) -> tuple[Tensor, Tensor]:
-        """VLLM's slots: the convolution's last columns (slots, channels, K - 1) and the states (slots, H, P, N)."""
+        """The slots: the convolution's last columns (slots, channels, K - 1) and the states (slots, H, P, N)."""
         window, states = self.kv_cache
         return window if is_conv_state_dim_first() else window.transpose(-1, -2), states
 

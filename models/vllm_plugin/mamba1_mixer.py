@@ -185,7 +185,7 @@ class Mamba1Mixer(nn.Module, MambaBase):  # type: ignore[misc]
         return x if self.shape.repeats_before_conv else self.repeat(x).flatten(-2)
 
     def caches(self) -> tuple[Tensor, Tensor]:
-        """VLLM's slots: the convolution's last columns (slots, channels, K - 1) and the states (slots, inner, N)."""
+        """The slots: the convolution's last columns (slots, channels, K - 1) and the states (slots, inner, N)."""
         window, states = self.kv_cache
         return window if is_conv_state_dim_first() else window.transpose(-1, -2), states
 
