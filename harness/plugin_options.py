@@ -85,16 +85,21 @@ def read_first(text: str, arms: Sequence[Any]) -> Any:
 def read_options(function: Callable[..., Any], label: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Turn `["level=5", "split=train"]` into keyword arguments for `function`.
 
-    `label` names the plug-in in errors ("task math"). Raises UserError on a pair without `=`, a name the function does
-    not take, a value of another type, and a keyword-only parameter that is required but not given.
+    `label` names the plug-in in errors ("task math"). A function with `**rest` is given every other name as text, and
+    refuses those that it does not know itself. Raises UserError on a pair without `=`, a name the function does not
+    take, a value of another type, and a keyword-only parameter that is required but not given.
     """
     known = options_of(function)
+    takes_rest = any(each.kind is Option.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
     hints = typing.get_type_hints(function)
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
             raise UserError(f"{label}: cannot read the option '{pair}'; write name=value")
+        if name not in known and takes_rest and name.isidentifier():
+            values[name] = text
+            continue
         if name not in known:
             raise UserError(f"{label} takes no option '{name}'; it takes {choices(list(known))}")
         wanted = hints.get(name, str)

@@ -170,3 +170,12 @@ def test_coverage_is_found_with_its_closed_form() -> None:
     some = tuple(Candidate(i, "", None, None, 0, 0.0) for i in range(10))
     value = coverage.expected(Graded(some, (True,) * 3 + (False,) * 7), [5])[0]
     assert value == pytest.approx(0.916667, abs=1e-6)
+
+
+def test_a_function_that_takes_the_rest_gets_other_names_as_text() -> None:
+    from harness.plugin_options import read_options
+
+    def engine(checkpoint: str, *, rows: int = 1, **rest: str) -> None: ...
+
+    found = read_options(engine, "engine e", ["rows=2", "block_size=32"])
+    assert found == {"rows": 2, "block_size": "32"}
