@@ -17,8 +17,10 @@ from harness.budgets import Clock, Deadline
 from harness.nouns import Completion, FinishReason
 
 from .architectures.causal_lm import CausalLM
+from .drafting import Drafting, Tally
 from .endings import Endings
 from .flops import ForwardFlops
+from .forks import Fork, Forks, flops_of, go_on
 from .prefixes import Prefix, Prefixes, PromptIds
 from .rows import Row, identity
 from .slots import Slots
@@ -37,6 +39,11 @@ class Passenger:
     batch_size: int
 
 
+def may_go_on(row: Row) -> bool:
+    """Whether its prompt need not be read from the beginning."""
+    return row.fork is not None and row.fork.leads_to(row.prompt_ids)
+
+
 class ContinuousBatch:
     """One queue's way through the slots.
 
@@ -47,6 +54,9 @@ class ContinuousBatch:
         endings: when a row is at its end.
         flops: what a pass costs.
         prefix_bytes: memory for prompts that wait for more of their samples.
+        drafting: where more rows come from and where what they wrote is told; None where rows are whole replies.
+        forks: keeps states of what was written, with `drafting`.
+        tally: counts what was read, with `drafting`.
     """
 
     def __init__(
@@ -57,8 +67,12 @@ class ContinuousBatch:
         endings: Endings,
         flops: ForwardFlops,
         prefix_bytes: int,
+        drafting: Drafting | None = None,
+        forks: Forks | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.model, self.slots, self.queue, self.endings, self.flops = model, slots, queue, endings, flops
+        self.drafting, self.forks, self.tally = drafting, forks, tally or Tally()
         self.sampling = queue[0].request.sampling
         self.passengers: list[Passenger] = []
         """The rows in flight, in the order of their slots."""
@@ -80,7 +94,7 @@ class ContinuousBatch:
         """Serve until nothing waits or flies; at the deadline yield what flies as it is."""
         while self.queue or self.passengers:
             if deadline.expired:
-                yield from self.cut(deadline.elapsed_s)
+                yield from self.cut(deadline)
                 return
             can_enter = self.queue and self.slots.count < self.slots.capacity
             places = self.admit(deadline) if can_enter else self.advance(deadline)
@@ -92,6 +106,19 @@ class ContinuousBatch:
             if ended:
                 self.drop(list(ended))
                 self.landed.clear()
+            if self.drafting is not None and self.drafting.waiting:
+                self.join(self.drafting, deadline)
+
+    def join(self, drafting: Drafting, deadline: Deadline) -> None:
+        """Let rows that were added meanwhile wait in the queue; those that do not fit into the slots stay behind."""
+        for row in drafting.take(deadline):
+            fits = row.limit <= self.slots.limit and len(row.prompt_ids) + row.limit <= self.slots.columns
+            if fits and row.request.sampling.stop in self.stop_class:
+                self.queue.append(row)
+                self.prefixes.waiting[row.prompt_ids] += 1
+                self.numbers.setdefault(row.prompt_ids, len(self.numbers))
+            else:
+                drafting.later.append(row)
 
     def admit(self, deadline: Deadline) -> list[int]:
         """Let waiting rows into free slots, reading the prompts that are new; the places that may have ended."""
@@ -101,12 +128,22 @@ class ContinuousBatch:
         for prompt in {row.prompt_ids: None for row in rows if row.prompt_ids in self.prefixes.kept}:
             sharers = [row for row in rows if row.prompt_ids == prompt]
             places += self.enter(sharers, [prompt], self.prefixes.kept[prompt], deadline)
-        if fresh:
-            newcomers = [row for row in rows if row.prompt_ids not in self.prefixes.kept]
+        forks = {row.prompt_ids: row.fork for row in rows if may_go_on(row)}
+        going_on = [prompt for prompt in fresh if prompt in forks]
+        unread = [prompt for prompt in fresh if prompt not in forks]
+        for prompts in filter(None, (unread, going_on)):
+            newcomers = [row for row in rows if row.prompt_ids in set(prompts)]
             boarding = Counter(row.prompt_ids for row in newcomers)
-            prefix = self.prefill(fresh, boarding, deadline)
-            places += self.enter(newcomers, fresh, prefix, deadline)
-            for number, prompt in enumerate(fresh):
+            if prompts is unread:
+                prefix = self.prefill(prompts, boarding, deadline)
+                self.fork_read(newcomers, prompts, prefix)
+            else:
+                reached = self.go_on(prompts, [forks[prompt] for prompt in prompts], boarding, deadline)
+                if reached is None:
+                    break
+                prefix = reached
+            places += self.enter(newcomers, prompts, prefix, deadline)
+            for number, prompt in enumerate(prompts):
                 self.prefixes.keep(prompt, prefix.states, prefix.logits, number)
         self.prefixes.tidy()
         self.boarding = []
@@ -126,7 +163,7 @@ class ContinuousBatch:
         longest = 0
         while self.queue and len(rows) < self.slots.capacity - self.slots.count:
             prompt = self.queue[0].prompt_ids
-            if prompt not in self.prefixes.kept and prompt not in fresh:
+            if prompt not in self.prefixes.kept and prompt not in fresh and not may_go_on(self.queue[0]):
                 longest = max(longest, len(prompt))
                 if fresh and longest * (len(fresh) + 1) > PREFILL_TOKENS:
                     break
@@ -147,9 +184,41 @@ class ContinuousBatch:
         for prompt in prompts:
             flops = self.flops.prefill(len(prompt))
             deadline.charge(flops=flops)
-            sharers = boarding[prompt] + self.prefixes.waiting[prompt]
-            self.shares[prompt] = self.shares.get(prompt, 0.0) + flops / sharers
+            self.share(prompt, flops, boarding)
+            self.tally.read += len(prompt)
         return Prefix(states, logits)
+
+    def go_on(
+        self, prompts: Sequence[PromptIds], forks: Sequence[Fork], boarding: Counter[PromptIds], deadline: Deadline
+    ) -> Prefix | None:
+        """Read what forks leave of texts; as `prefill`, but None when the deadline strikes meanwhile."""
+
+        def may_pass(rows: int, contexts: int) -> bool:
+            is_in_time = not deadline.expired
+            deadline.charge(flops=self.flops.decode(rows, contexts) if is_in_time else 0.0)
+            return is_in_time
+
+        prefix = go_on(self.model, self.slots, forks, prompts, may_pass)
+        for prompt, fork in zip(prompts, forks, strict=True) if prefix is not None else ():
+            self.share(prompt, flops_of(self.flops, fork, prompt), boarding)
+            self.tally.stepped += len(prompt) - len(fork.token_ids)
+            self.tally.reused += len(fork.token_ids)
+        return prefix
+
+    def share(self, prompt: PromptIds, flops: float, boarding: Counter[PromptIds]) -> None:
+        """Share out the reading of a text among the rows that need it."""
+        self.shares[prompt] = self.shares.get(prompt, 0.0) + flops / (boarding[prompt] + self.prefixes.waiting[prompt])
+
+    def fork_read(self, rows: Sequence[Row], prompts: Sequence[PromptIds], prefix: Prefix) -> None:
+        """Keep the states of texts that have been read, for those who go on from them again."""
+        if self.forks is None or self.drafting is None:
+            return
+        kept = {
+            prompt: self.forks.of_prefix(prompt, prefix, number, self.slots.grows)
+            for number, prompt in enumerate(prompts)
+        }
+        for row in rows:
+            self.drafting.note_state(row, kept[row.prompt_ids])
 
     def enter(self, rows: Sequence[Row], prompts: Sequence[PromptIds], prefix: Prefix, deadline: Deadline) -> list[int]:
         """Give rows their slots, states and first tokens; `prefix` has one row for each of `prompts`."""
@@ -197,8 +266,11 @@ class ContinuousBatch:
             self.passengers[target] = self.passengers[source]
         del self.passengers[self.slots.count :]
 
-    def cut(self, stopped_s: float) -> list[Completion]:
+    def cut(self, deadline: Deadline) -> list[Completion]:
         """What flies, as it is; the batch is over."""
+        stopped_s = deadline.elapsed_s
+        if not deadline.held_back:
+            self.forks = None  # nothing can go on from here
         found = [self.completion(place, "deadline", lambda: stopped_s) for place in range(len(self.passengers))]
         self.passengers.clear()
         return found
@@ -207,6 +279,9 @@ class ContinuousBatch:
         """The finished or cut row; the scope's clock is read when the text is there."""
         passenger, ids = self.passengers[place], self.generated(place)
         row, passes = passenger.row, self.slots.passes - passenger.passes
+        if self.drafting is not None:
+            read = (*row.prompt_ids, *ids[:-1])
+            self.drafting.land(row, ids, self.forks and self.forks.of_slot(read, self.slots, place))
         logprob: float = self.slots.logprobs[place].item()
         found = Completion(
             **identity(row),

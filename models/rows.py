@@ -19,6 +19,10 @@ class Row:
     started_s: float = 0.0
     first_token_s: float | None = None
     prefill_flops: float = 0.0
+    room: int = 0
+    """Tokens that its text may come to with what may go on from it."""
+    fork: Any = None
+    """A state that its prompt may go on from."""
 
     @property
     def seed(self) -> int:

@@ -2,19 +2,23 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from harness.budgets import Deadline
+from harness.drafts import Ask, Draft
 from harness.nouns import Completion, Facts, Prompt, Request
 
 from . import text
 from .architectures.causal_lm import CausalLM
 from .continuous import ContinuousBatch
 from .decode_graphs import CudaRecorder
+from .drafting import Drafting, Tally
 from .endings import Endings
 from .flops import count_native_flops
+from .forks import Forks
 from .rows import Row, failed, new_row, refused
 from .sampling import check_sampling
 from .slots import Slots
@@ -65,6 +69,8 @@ class NativeModel:
         self.cuda_graphs = cuda_graphs
         self.slots: Slots | None = None
         self.out_of_memory = 0
+        self.forks = Forks(memory_bytes // PREFIX_SHARE // 2)
+        self.tally = Tally()
         self.loader_facts = facts
 
     @property
@@ -85,6 +91,7 @@ class NativeModel:
             "prefix_sharing": "k samples of a problem share one prefill",
             "batching": "continuous",
             "sampler": "inverse CDF, one SplitMix64 stream per completion, top-p within top-k",
+            **({"drafts": asdict(self.tally) | {"dropped_states": self.forks.dropped}} if self.tally.reused else {}),
         }
 
     def render(self, prompt: Prompt) -> str:
@@ -142,14 +149,33 @@ class NativeModel:
             encoded[prompt] = text.encode(self.tokenizer, prompt)
         return [new_row(request, encoded[request.prompt], self.context, submitted_s) for request in requests]
 
-    def serve_queue(self, queue: deque[Row], deadline: Deadline) -> Iterator[Completion]:
+    def extend(self, waiting: deque[Ask], deadline: Deadline) -> Iterator[Draft]:
+        """Go on with replies, whose states are kept from piece to piece; see `harness.drafts`."""
+        drafting = Drafting(waiting, self.tokenizer, self.endings.ends, self.context)
+        queue: deque[Row] = deque()
+        while not deadline.expired:
+            queue.extend(drafting.take(deadline))
+            if queue:
+                check_sampling(queue[0].request.sampling)
+                for completion in self.serve_queue(queue, deadline, drafting):
+                    yield drafting.draft(completion)
+            yield from drafting.refused(deadline)
+            if not (queue or waiting or drafting.later):
+                return
+
+    def serve_queue(
+        self, queue: deque[Row], deadline: Deadline, drafting: Drafting | None = None
+    ) -> Iterator[Completion]:
         """Serve a queue to its end, or until memory runs out; rows that this drives out go back to its head."""
         batch: ContinuousBatch | None = None
         boarding: list[Row] = []
         try:
             slots = self.make_room(queue, len(queue))
+            forks = self.forks if drafting else None
+            prefix_bytes = self.memory_bytes // PREFIX_SHARE - (forks.max_bytes if forks else 0)
             batch = ContinuousBatch(
-                self.model, slots, queue, self.endings, self.flops, self.memory_bytes // PREFIX_SHARE
+                self.model, slots, queue, self.endings, self.flops, prefix_bytes, drafting, forks,
+                self.tally if drafting else None,
             )
             yield from batch.run(deadline)
             return
@@ -179,8 +205,8 @@ class NativeModel:
 
     def make_room(self, rows: Collection[Row], at_once: int) -> Slots:
         """Slots in which up to `at_once` of these rows fit: the present ones, or new ones where needed."""
-        limit = max(row.limit for row in rows)
-        columns = -(-max(len(row.prompt_ids) + row.limit for row in rows) // BLOCK) * BLOCK
+        limit = max(max(row.limit, row.room - len(row.prompt_ids)) for row in rows)
+        columns = -(-max(max(len(row.prompt_ids) + row.limit, row.room) for row in rows) // BLOCK) * BLOCK
         room = self.memory_bytes * (PREFIX_SHARE - 1) // PREFIX_SHARE
         capacity = max(1, min(self.max_batch_size, at_once, room // self.slot_bytes(columns)))
         if self.slots is None or not self.slots.fits(capacity, columns, limit, self.max_batch_size):

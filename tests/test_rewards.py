@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForSequenceClassification, LlamaForTokenClassification
 
 from harness.errors import UserError
+from harness.models.architectures.initial import allocate
 from harness.models.checkpoints import find_checkpoint
 from harness.models.distillation import reward_data, rewards
 from harness.models.distillation.recipes import Data, Stage
@@ -22,6 +24,7 @@ from harness.models.distillation.rewards import RewardKind, RewardTrunk
 from harness.models.reward_models.reading import TrainedRewardModel
 from harness.models.reward_models.reward import reward
 from harness.models.tokenizers_ import load_tokenizer
+from harness.models.weights import fill, open_weights
 from harness.nouns import Completion, Message
 from harness.runs import make_run
 
@@ -52,8 +55,22 @@ def stored(kind: RewardKind, folder: Path, **changes: Any) -> str:
     return save(theirs(kind, **changes), folder, chat_template=TEMPLATE)
 
 
-def loaded(name: str) -> RewardTrunk:
-    return rewards.load(find_checkpoint(name), torch.float32, torch.device("cpu"))
+def loaded(kind: RewardKind, name: str) -> RewardTrunk:
+    """A trunk with the weights of a checkpoint."""
+    checkpoint = find_checkpoint(name)
+    files = open_weights(checkpoint)
+    with torch.device("meta"):
+        model, layout = rewards.build(kind, checkpoint.config, files.shapes.keys())
+    allocate(model, torch.float32, torch.device("cpu"))
+    fill(model, files, layout)
+    return model.eval()
+
+
+def read_out(kind: RewardKind, logits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """What counts of the logits of a batch: an ORM's at the last tokens, a PRM's at all real ones."""
+    if kind == "orm":
+        return logits[torch.arange(len(lengths)), lengths - 1]
+    return logits[torch.arange(logits.shape[1]) < lengths[:, None]]
 
 
 def scorer(name: str, **options: Any) -> TrainedRewardModel:
@@ -79,35 +96,31 @@ def stage(kind: Any, source: str = "", **changes: Any) -> Stage:
 def test_logits_equal_transformers(kind: RewardKind, changes: dict[str, Any], tmp_path: Path) -> None:
     token_ids, lengths = rows()
     with torch.no_grad():
-        ours = loaded(stored(kind, tmp_path, **changes))(token_ids, lengths)
+        ours = read_out(kind, loaded(kind, stored(kind, tmp_path, **changes))(token_ids, lengths), lengths)
         mask = (torch.arange(17) < lengths[:, None]).long()
         expected = theirs(kind, **changes)(token_ids, attention_mask=mask).logits
-    if kind == "orm":
-        torch.testing.assert_close(ours, expected.squeeze(-1), rtol=0, atol=1e-4)
-    else:
-        real = mask.bool()
-        torch.testing.assert_close(ours[real], expected[real], rtol=0, atol=1e-4)
+    expected = expected.squeeze(-1) if kind == "orm" else expected[mask.bool()]
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
 def test_a_token_classifier_without_bias_is_read(tmp_path: Path) -> None:
     name = stored("prm", tmp_path, token_classification_bias=False)
     token_ids, lengths = rows()
     with torch.no_grad():
-        ours = loaded(name)(token_ids[1:2], lengths[1:2])
+        ours = loaded("prm", name)(token_ids[1:2], lengths[1:2])
         expected = theirs("prm", token_classification_bias=False)(token_ids[1:2]).logits
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_scores_as_its_rows_alone(kind: RewardKind, tmp_path: Path) -> None:
-    model = loaded(stored(kind, tmp_path))
+    model = loaded(kind, stored(kind, tmp_path))
     token_ids, lengths = rows()
     with torch.no_grad():
         together = model(token_ids, lengths)
         for row, length in enumerate(lengths.tolist()):
             alone = model(token_ids[row : row + 1, :length], lengths[row : row + 1])[0]
-            mine = together[row] if kind == "orm" else together[row, :length]
-            torch.testing.assert_close(mine, alone, rtol=0, atol=1e-5)
+            torch.testing.assert_close(together[row, :length], alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,10 +140,10 @@ def test_what_is_saved_is_read_by_transformers_and_by_us(kind: RewardKind, tmp_p
     assert read.config.num_labels == labels
     with torch.no_grad():
         expected = read.eval()(token_ids, attention_mask=mask).logits
-        for ours in (model, loaded(str(tmp_path / "made"))):
-            logits = ours(token_ids, lengths)
-            pairs = (logits, expected.squeeze(-1)) if kind == "orm" else (logits[mask == 1], expected[mask == 1])
-            torch.testing.assert_close(*pairs, rtol=0, atol=1e-4)
+        expected = expected.squeeze(-1) if kind == "orm" else expected[mask == 1]
+        for ours in (model, loaded(kind, str(tmp_path / "made"))):
+            logits = read_out(kind, ours(token_ids, lengths), lengths)
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
 def test_a_trunk_starts_as_its_teacher_and_leaves_it_alone(tmp_path: Path) -> None:
@@ -154,12 +167,14 @@ def test_a_trunk_starts_as_its_teacher_and_leaves_it_alone(tmp_path: Path) -> No
 
 
 def test_losses_are_the_cross_entropies_by_hand() -> None:
-    logits, labels = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([1.0, 0.0, 0.0])
-    by_hand = [
-        -math.log(p if y else 1 - p)
-        for y, p in zip(labels.tolist(), [1 / (1 + math.exp(-x)) for x in logits.tolist()], strict=True)
-    ]
-    assert rewards.orm_loss(logits, labels).item() == pytest.approx(sum(by_hand) / 3, rel=1e-6)
+    logits = torch.tensor([[0.3, 5.0, -1.2], [2.0, -7.0, 0.5]])
+    labels = torch.tensor([[1.0, reward_data.IGNORED, 0.0], [0.0, reward_data.IGNORED, 0.25]])
+    by_hand = []
+    for x, y in zip(logits.flatten().tolist(), labels.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-x))
+        if y >= 0:
+            by_hand.append(-y * math.log(p) - (1 - y) * math.log(1 - p))
+    assert rewards.reward_loss("orm", logits, labels).item() == pytest.approx(sum(by_hand) / 4, rel=1e-6)
 
     steps = torch.tensor([[[0.1, 0.7], [9.0, 9.0], [-0.4, 0.2]], [[1.5, -0.5], [3.0, 1.0], [7.0, 7.0]]])
     soft = torch.tensor([[0.25, reward_data.IGNORED, 1.0], [0.0, 0.5, reward_data.IGNORED]])
@@ -168,7 +183,7 @@ def test_losses_are_the_cross_entropies_by_hand() -> None:
         if label >= 0:
             total = math.exp(bad) + math.exp(good)
             terms.append(-(1 - label) * math.log(math.exp(bad) / total) - label * math.log(math.exp(good) / total))
-    assert rewards.prm_loss(steps, soft).item() == pytest.approx(sum(terms) / len(terms), rel=1e-6)
+    assert rewards.reward_loss("prm", steps, soft).item() == pytest.approx(sum(terms) / len(terms), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,15 +226,15 @@ def toy(kind: RewardKind) -> tuple[rewards.Objective, RewardTrunk, reward_data.R
     """A tiny model with labels that have nothing to do with the texts."""
     with torch.device("meta"):
         model, _ = rewards.build(kind, llama().config.to_dict())
-    from harness.models.architectures.initial import allocate, randomise
+    from harness.models.architectures.initial import randomise
 
     allocate(model, torch.float32, torch.device("cpu"))
     randomise(model, std=0.2)
     token_ids, lengths = rows()
+    labels = torch.full(token_ids.shape, reward_data.IGNORED)
     if kind == "orm":
-        labels = torch.tensor([1.0, 0.0, 0.0, 1.0])
+        labels[0, 4], labels[1, 16], labels[2, 0], labels[3, 8] = 1.0, 0.0, 0.0, 1.0
     else:
-        labels = torch.full(token_ids.shape, reward_data.IGNORED)
         labels[0, 4], labels[1, 3], labels[1, 16], labels[2, 0], labels[3, 8] = 1.0, 0.75, 0.0, 0.125, 0.5
     return rewards.make_reward_objective(stage(kind), model), model, reward_data.RewardBatch(token_ids, lengths, labels)
 
@@ -411,8 +426,8 @@ def make_graded_run(folder: Path) -> Path:
 
 def test_an_orm_learns_from_the_verdicts_of_a_run(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(TEMPLATE)
-    examples = list(reward_data.orm_examples(make_graded_run(tmp_path / "run"), tokenizer))
-    assert [(tokenizer.decode(one.scored.token_ids), one.labels) for one in examples] == [
+    examples = list(reward_data.run_examples("orm", make_graded_run(tmp_path / "run"), tokenizer))
+    assert [(tokenizer.decode(one.token_ids), one.labels) for one in examples] == [
         ("<start>[user]pIt is 8.", (0.0,)),
         ("<start>[user]pIt is 7.", (1.0,)),
         ("<start>[user]pIt is, it is, it is", (0.0,)),
@@ -422,9 +437,27 @@ def test_an_orm_learns_from_the_verdicts_of_a_run(tmp_path: Path) -> None:
     assert (len(batches.examples), batches.too_long) == (3, 1)
     batch = batches.batch(0)
     assert batch.token_ids.shape == (4, max(batch.lengths.tolist()))
-    assert batch.labels.shape == (4,)
+    ends = torch.nn.functional.one_hot(batch.lengths - 1, batch.token_ids.shape[1]).bool()
+    assert torch.equal(batch.labels >= 0, ends)
     with pytest.raises(UserError, match="has 4 labelled texts and none fits a context of 3 tokens"):
         reward_data.reward_batches(stage("orm", f"run:{tmp_path / 'run'}", context=3), tokenizer, seed=0)
+
+
+def test_a_verdict_may_be_learnt_at_every_token_and_at_every_step(tmp_path: Path) -> None:
+    tokenizer, source = make_tokenizer(TEMPLATE), f"run:{make_graded_run(tmp_path / 'run')}"
+    begun = 1 + len("[user]p")  # one token for <start>, then one per byte
+    data = Data(source=source, loss_on="completion")
+    everywhere = reward_data.reward_batches(replace(stage("orm"), data=data), tokenizer, seed=0)
+    found = {tokenizer.decode(one.token_ids)[len("<start>[user]") :]: one for one in everywhere.examples}
+    assert found["pIt is 8."].places == tuple(range(begun, begun + len("It is 8.")))
+    assert set(found["pIt is 8."].labels) == {0.0}
+    assert set(found["pIt is 7."].labels) == {1.0}
+    steps = reward_data.reward_batches(stage("prm", source), tokenizer, seed=0)
+    assert {(one.places, one.labels) for one in steps.examples} == {
+        ((begun + len("It is 8.") - 1,), (0.0,)),
+        ((begun + len("It is 7.") - 1,), (1.0,)),
+        ((begun + len("It is, it is, it is") - 1,), (0.0,)),
+    }
 
 
 def write_steps(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -459,22 +492,22 @@ def test_a_bad_line_of_steps_is_named(change: Change, sentence: str, tmp_path: P
     bad = dict(good)
     change(bad)
     with pytest.raises(UserError, match=sentence):
-        list(reward_data.prm_examples(write_steps(tmp_path / "steps.jsonl", [good, bad]), make_tokenizer()))
+        list(reward_data.step_examples(write_steps(tmp_path / "steps.jsonl", [good, bad]), make_tokenizer()))
 
 
-@pytest.mark.parametrize(("kind", "source"), [("orm", "file:x.jsonl"), ("prm", "run:x")])
+@pytest.mark.parametrize(("kind", "source"), [("orm", "file:x.jsonl"), ("prm", "task:x")])
 def test_a_source_of_the_other_kind_is_refused(kind: RewardKind, source: str) -> None:
-    with pytest.raises(UserError, match=f"data.source of a stage of kind {kind} is .*, got '{source}'"):
+    with pytest.raises(UserError, match=f"data.source of a stage of kind {kind} is one of .*, got '{source}'"):
         reward_data.reward_batches(stage(kind, source), make_tokenizer(), seed=0)
 
 
 def test_batches_are_a_function_of_seed_and_step_and_cover_everything() -> None:
-    examples = [reward_data.Example(reward_data.ScoredText((number,), (0,)), (0.0,)) for number in range(10)]
-    batches = reward_data.RewardBatches("orm", examples, 4, seed=1)
+    examples = [reward_data.Example((number,), (0,), (0.0,)) for number in range(10)]
+    batches = reward_data.RewardBatches(examples, 4, seed=1)
     seen = [batches.batch(step).token_ids.flatten().tolist() for step in range(5)]
     flat = [number for batch in seen for number in batch]
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10))
     assert flat[:10] != flat[10:]
     assert [batches.batch(step).token_ids.flatten().tolist() for step in (4, 1)] == [seen[4], seen[1]]
-    other = reward_data.RewardBatches("orm", examples, 4, seed=2)
+    other = reward_data.RewardBatches(examples, 4, seed=2)
     assert [other.batch(step).token_ids.flatten().tolist() for step in range(5)] != seen

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
+from harness.errors import UserError, choices
 from harness.lines import open_lines
 from harness.models import text
 from harness.nouns import Message, Prompt
@@ -30,10 +30,14 @@ if TYPE_CHECKING:
     from .recipes import Stage
 
 IGNORED = -100.0
-"""The label of a token where no step ends."""
+"""The label of a token without one."""
 
 PROBE = "reply"
-FORMS: dict[RewardKind, tuple[str, str]] = {"orm": ("run:", "run:DIR, a run"), "prm": ("file:", "file:PATH.jsonl")}
+FORMS: dict[RewardKind, dict[str, str]] = {
+    "orm": {"run": "run:DIR"},
+    "prm": {"run": "run:DIR", "file": "file:PATH.jsonl"},
+}
+"""Where each kind learns from, and how it is written."""
 
 
 class ScoredText(NamedTuple):
@@ -44,9 +48,10 @@ class ScoredText(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A text with the label, in 0..1, of each of its places."""
+    """A text with labels in 0..1 of some of its tokens."""
 
-    scored: ScoredText
+    token_ids: tuple[int, ...]
+    places: tuple[int, ...]
     labels: tuple[float, ...]
 
 
@@ -54,8 +59,8 @@ class Example(NamedTuple):
 class RewardBatch:
     """Rows padded on the right.
 
-    `token_ids` (b, L) int64; `lengths` (b,) int64; `labels` float32: (b,) of an ORM, 1 correct and 0 not; (b, L) of a
-    PRM, P(good) where a step ends and `IGNORED` elsewhere.
+    `token_ids` (b, L) int64; `lengths` (b,) int64; `labels` (b, L) float32, P(correct) or P(good) where an example has
+    a label and `IGNORED` elsewhere.
     """
 
     token_ids: Tensor
@@ -74,7 +79,6 @@ class RewardBatches:
     `too_long` counts the texts that were left out because the context does not hold them.
     """
 
-    kind: RewardKind
     examples: Sequence[Example]
     rows: int
     seed: int
@@ -87,7 +91,7 @@ class RewardBatches:
         for place in range(step * self.rows, (step + 1) * self.rows):
             epoch, index = divmod(place, count)
             chosen.append(self.examples[shuffled(count, f"{self.seed}/{epoch}")[index]])
-        return make_batch(self.kind, chosen)
+        return make_batch(chosen)
 
 
 @lru_cache(maxsize=4)
@@ -154,46 +158,50 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return torch.tensor(padded), torch.tensor(lengths)
 
 
-def make_batch(kind: RewardKind, examples: Sequence[Example]) -> RewardBatch:
+def make_batch(examples: Sequence[Example]) -> RewardBatch:
     """One batch of these examples, on the CPU."""
-    token_ids, lengths = pad([example.scored.token_ids for example in examples])
-    if kind == "orm":
-        return RewardBatch(token_ids, lengths, torch.tensor([example.labels[0] for example in examples]))
+    token_ids, lengths = pad([example.token_ids for example in examples])
     labels = torch.full(token_ids.shape, IGNORED)
-    for row, (scored, values) in zip(labels, examples, strict=True):
-        row[list(scored.places)] = torch.tensor(values)
+    for row, example in zip(labels, examples, strict=True):
+        row[list(example.places)] = torch.tensor(example.labels)
     return RewardBatch(token_ids, lengths, labels)
 
 
 def reward_batches(stage: "Stage", tokenizer: Any, seed: int) -> RewardBatches:
-    """The batches of a training stage of kind "orm" or "prm", from its rows, context and data.source.
+    """The batches of a training stage of kind "orm" or "prm", from its rows, context and data.
 
-    An ORM learns from `run:DIR`, the completions and verdicts of a stored run; a PRM from `file:PATH.jsonl`, which
-    `rollouts` writes. Texts of more than `context` tokens are left out and counted.
+    Of `run:DIR`, the completions and verdicts of a stored run: an ORM learns the verdict at the last token, or at every
+    token of the completion where `loss_on` is that; a PRM learns it at the end of every step, for a completion is one
+    roll-out from each of its steps. Of `file:PATH.jsonl`, which `rollouts` writes, a PRM learns the shares of several.
+    Texts of more than `context` tokens are left out and counted.
 
     Raises UserError when the source is of another form or cannot be read, or no text of it fits.
     """
     kind: RewardKind = "orm" if stage.kind == "orm" else "prm"
-    prefix, form = FORMS[kind]
-    source = stage.data.source
-    if not source.startswith(prefix):
-        raise UserError(f"data.source of a stage of kind {kind} is {form}, got '{source}'")
-    path = Path(source.removeprefix(prefix)).expanduser()
-    examples = list(orm_examples(path, tokenizer) if kind == "orm" else prm_examples(path, tokenizer))
-    fitting = [example for example in examples if len(example.scored.token_ids) <= stage.context]
+    form, _, place = stage.data.source.partition(":")
+    if form not in FORMS[kind]:
+        known = choices(list(FORMS[kind].values()))
+        raise UserError(f"data.source of a stage of kind {kind} is one of {known}, got '{stage.data.source}'")
+    path = Path(place).expanduser()
+    if form == "run":
+        examples = list(run_examples(kind, path, tokenizer, everywhere=stage.data.loss_on == "completion"))
+    else:
+        examples = list(step_examples(path, tokenizer))
+    fitting = [example for example in examples if len(example.token_ids) <= stage.context]
     if not fitting:
         raise UserError(
-            f"'{source}' has {len(examples)} labelled texts and none fits a context of {stage.context} tokens; write a "
-            "longer context or name other data"
+            f"'{stage.data.source}' has {len(examples)} labelled texts and none fits a context of {stage.context} "
+            "tokens; write a longer context or name other data"
         )
-    return RewardBatches(kind, fitting, stage.rows, seed, len(examples) - len(fitting))
+    return RewardBatches(fitting, stage.rows, seed, len(examples) - len(fitting))
 
 
-def orm_examples(run: Path, tokenizer: Any) -> Iterator[Example]:
+def run_examples(kind: RewardKind, run: Path, tokenizer: Any, *, everywhere: bool = False) -> Iterator[Example]:
     """The graded completions of a stored run, labelled 1 where the verdict is correct and else 0.
 
-    Left out are those that a deadline cut or an error ended, and those that the grader had no time to judge. Raises
-    UserError when there is no run.
+    The label stands where scores are read, or `everywhere` in the completion. Left out are completions that a deadline
+    cut or an error ended, that the grader had no time to judge, or that no score is read from. Raises UserError when
+    there is no run.
     """
     stored = open_run(run)
     verdicts = {(row["problem_id"], row["sample_index"]): row["verdict"] for row in stored.verdicts()}
@@ -204,19 +212,24 @@ def orm_examples(run: Path, tokenizer: Any) -> Iterator[Example]:
             replies.setdefault(row["problem_id"], []).append((row["text"], float(verdict == "correct")))
     for problem in stored.problems():
         labelled = replies.get(problem["problem_id"], [])
-        read = read_texts("orm", tokenizer, problem["prompt"], [reply for reply, _ in labelled]) if labelled else []
-        for scored, (_, label) in zip(read, labelled, strict=True):
-            yield Example(scored, (label,))
+        if not labelled:
+            continue
+        begun = len(text.encode(tokenizer, problem["prompt"]))
+        read = read_texts(kind, tokenizer, problem["prompt"], [reply for reply, _ in labelled])
+        for (token_ids, ends), (_, label) in zip(read, labelled, strict=True):
+            places = tuple(range(begun, ends[-1] + 1)) if everywhere and ends else ends
+            if places:
+                yield Example(token_ids, places, (label,) * len(places))
 
 
-def prm_examples(path: Path, tokenizer: Any) -> Iterator[Example]:
+def step_examples(path: Path, tokenizer: Any) -> Iterator[Example]:
     """The labelled steps of a file that `rollouts` wrote. Raises UserError naming a line that is none of it."""
     with open_lines(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 prompt, steps, labels = read_line(line, f"line {number} of '{path}'")
-                (scored,) = read_texts("prm", tokenizer, prompt, ["".join(steps)])
-                yield Example(scored, labels)
+                ((token_ids, ends),) = read_texts("prm", tokenizer, prompt, ["".join(steps)])
+                yield Example(token_ids, ends, labels)
 
 
 def read_line(line: str, where: str) -> tuple[str, tuple[str, ...], tuple[float, ...]]:

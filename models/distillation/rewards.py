@@ -3,7 +3,7 @@
 Two kinds, both in the formats of Hugging Face transformers:
 
 - ORM (outcome): LlamaForSequenceClassification with one label. One score for a whole text, read at its last token; its
-  sigmoid is the probability that the answer is correct.
+  sigmoid is the probability that the answer is correct. It may learn to say so at every token (arXiv 2110.14168).
 - PRM (process): LlamaForTokenClassification with two labels, 0 bad and 1 good. One score for each step, read at the
   step's last token: softmax P(good).
 
@@ -23,8 +23,6 @@ from harness.models.architectures import llama
 from harness.models.architectures.causal_lm import CausalLM
 from harness.models.architectures.initial import allocate
 from harness.models.architectures.layout import Layout, Place
-from harness.models.checkpoints import Checkpoint
-from harness.models.weights import fill, open_weights
 
 from .saving import save_checkpoint
 
@@ -53,24 +51,18 @@ class RewardTrunk(nn.Module):
         self.trunk, self.score = trunk, score
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of the scores.
+        """Logits of the scores at every token: ORM (b, L), PRM (b, L, 2). Those of the padding mean nothing.
 
         Args:
             token_ids: (b, L), padded on the right; what stands in the padding does not matter.
             lengths: (b,) true lengths of at least 1.
-
-        Returns:
-            ORM: (b,), at the last token of each row. PRM: (b, L, 2), at every token; those of the padding mean nothing.
         """
-        h = self.trunk.read(token_ids, lengths)[0]
-        if self.kind == "orm":
-            h = h[torch.arange(len(h), device=h.device), lengths - 1]
-        logits: Tensor = self.score(self.trunk.norm(h))
+        logits: Tensor = self.score(self.trunk.norm(self.trunk.read(token_ids, lengths)[0]))
         return logits.squeeze(-1) if self.kind == "orm" else logits
 
 
 def probabilities(kind: RewardKind, logits: Tensor) -> Tensor:
-    """Scores in 0..1, float32, from `RewardTrunk.forward`: (b,) P(correct), or (b, L) P(good)."""
+    """Scores in 0..1, float32 (b, L), from `RewardTrunk.forward`: P(correct) of an ORM, P(good) of a PRM."""
     return logits.float().sigmoid() if kind == "orm" else logits.float().softmax(-1)[..., GOOD]
 
 
@@ -116,43 +108,6 @@ def from_teacher(
     return model, layout
 
 
-def kind_of(checkpoint: Checkpoint) -> RewardKind:
-    """Which kind of reward model a checkpoint is. Raises UserError when it is none of them."""
-    named = checkpoint.config.get("architectures") or ["nothing"]
-    kind = KINDS.get(named[0]) if checkpoint.family == "llama" else None
-    if kind is None:
-        raise UserError(
-            f"'{checkpoint.name}' is no reward model: its config.json names {named[0]} ({checkpoint.family}) and a "
-            f"reward model is one of {choices(list(KINDS))}"
-        )
-    labels = checkpoint.config.get("id2label") or LABELS[kind]
-    if len(labels) != len(LABELS[kind]):
-        raise UserError(
-            f"the {named[0]} '{checkpoint.name}' has {len(labels)} labels and a reward model of this form has "
-            f"{len(LABELS[kind])}; name another checkpoint"
-        )
-    return kind
-
-
-def load(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> RewardTrunk:
-    """A reward model in evaluation mode.
-
-    Raises UserError when the checkpoint is no reward model of these forms, or its files are damaged or incomplete.
-    """
-    kind, files = kind_of(checkpoint), open_weights(checkpoint)
-    try:
-        with torch.device("meta"):
-            model, layout = build(kind, checkpoint.config, files.shapes.keys())
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the config of '{checkpoint.name}' is not that of a llama ({type(error).__name__}: {error}); download it "
-            "again"
-        ) from error
-    allocate(model, dtype, device)
-    fill(model, files, layout)
-    return model.eval()
-
-
 def reward_config(kind: RewardKind, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json of a reward model that was made from a Llama with this config.json."""
     architecture = next(name for name, one in KINDS.items() if one == kind)
@@ -177,20 +132,17 @@ def save(
     save_checkpoint(folder, model, layout, written, tokenizer=tokenizer, dtype=dtype)
 
 
-def orm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy, float32, of logits (b,) against labels (b,), 1 correct and 0 not."""
-    return binary_cross_entropy_with_logits(logits.float(), labels.float())
+def reward_loss(kind: RewardKind, logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy, float32, over the labelled tokens of a batch, of which there must be one.
 
-
-def prm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy, float32, over the step ends of a batch.
-
-    `logits` (b, L, 2) against soft labels (b, L), the probability that the step ending there is good; a negative label
-    marks a token where no step ends. There must be at least one step.
+    Binary of an ORM's logits (b, L), and over two classes of a PRM's (b, L, 2), against soft labels (b, L): the
+    probability of "correct" or "good". A negative label marks a token without one.
     """
-    ends = labels >= 0
-    good = labels[ends].float()
-    return cross_entropy(logits[ends].float(), torch.stack((1 - good, good), dim=-1))
+    labelled = labels >= 0
+    good = labels[labelled].float()
+    if kind == "orm":
+        return binary_cross_entropy_with_logits(logits[labelled].float(), good)
+    return cross_entropy(logits[labelled].float(), torch.stack((1 - good, good), dim=-1))
 
 
 def make_reward_objective(stage: "Stage", model: nn.Module) -> Objective:
@@ -212,7 +164,7 @@ def make_reward_objective(stage: "Stage", model: nn.Module) -> Objective:
 
     def objective(batch: "RewardBatch") -> dict[str, Tensor]:
         logits = model(batch.token_ids, batch.lengths)
-        loss = orm_loss(logits, batch.labels) if kind == "orm" else prm_loss(logits, batch.labels)
+        loss = reward_loss(kind, logits, batch.labels)
         return {"loss": loss, "accuracy": accuracy(probabilities(kind, logits.detach()), batch.labels)}
 
     return objective

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.budgets import Deadline, monotonic
 from harness.models.costs.forward import ForwardFlops
+from harness.models.drafting import Drafting
 from harness.models.endings import Endings
 from harness.models.rows import Row, failed, identity
 from harness.nouns import Completion, FinishReason
@@ -62,6 +63,7 @@ class StepLoop:
         room: rows that vLLM is given at most, running and waiting.
         names: gives each row a name that vLLM has not heard yet.
         tally: is counted on.
+        drafting: where more rows come from and where what they wrote is told; None where rows are whole replies.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class StepLoop:
         room: int,
         names: Iterator[int],
         tally: Tally,
+        drafting: Drafting | None = None,
     ) -> None:
         self.core, self.submit, self.endings, self.flops = core, submit, endings, flops
         self.room, self.names, self.tally = room, names, tally
+        self.drafting = drafting
         self.aboard: dict[str, Passenger] = {}
         self.suspects: dict[tuple[str, ...], list[bool]] = {}
 
@@ -87,6 +91,8 @@ class StepLoop:
                 if deadline.expired:
                     yield from self.cut(deadline)
                     return
+                if self.drafting is not None:
+                    waiting.extend(self.drafting.take(deadline))
                 yield from self.board(waiting, deadline)
                 yield from self.step(deadline)
         finally:
@@ -196,6 +202,8 @@ class StepLoop:
     def completion(self, passenger: Passenger, reason: FinishReason, deadline: Deadline) -> Completion:
         """The finished or cut row; its clock is read when the text is there."""
         row, ids = passenger.row, passenger.ids
+        if self.drafting is not None:
+            self.drafting.land(row, ids, None)
         steps, row_steps = self.tally.steps - passenger.steps, self.tally.row_steps - passenger.row_steps
         found = Completion(
             **identity(row),

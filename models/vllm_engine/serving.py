@@ -1,6 +1,7 @@
 """The engine `vllm` around a started vLLM: what it is asked for each row, the warm-up, the facts and the end."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 
 from harness.budgets import Deadline
+from harness.drafts import Ask, Draft
 from harness.errors import UserError
 from harness.models import text
 from harness.models.checkpoints import Checkpoint
 from harness.models.costs.shapes import checkpoint_shape
+from harness.models.drafting import Drafting
 from harness.models.endings import Endings
 from harness.models.rows import Row, new_row, refused
 from harness.models.sampling import check_sampling
@@ -113,8 +116,7 @@ class VllmModel:
 
     def serve(self, requests: Sequence[Request], submitted_s: float, deadline: Deadline) -> Iterator[Completion]:
         """Serve the requests as one queue; nothing of an earlier call is in vLLM's prefix cache."""
-        if self.settings.prefix_caching:
-            self.engine.engine_core.reset_prefix_cache()
+        self.forget()
         rows = []
         for row in self.rows(requests, submitted_s):
             if row.limit < 1:
@@ -126,6 +128,26 @@ class VllmModel:
         with closing(loop.run(rows, deadline)) as completions:  # type: ignore[type-var]
             for completion in completions:
                 yield completion if self.logprobs else replace(completion, logprob=None)
+
+    def forget(self) -> None:
+        """Begin a new problem: nothing of the last one is in vLLM's prefix cache."""
+        if self.settings.prefix_caching:
+            self.engine.engine_core.reset_prefix_cache()
+
+    def extend(self, waiting: deque[Ask], deadline: Deadline) -> Iterator[Draft]:
+        """Go on with replies; see `harness.drafts`. With `prefix_caching` vLLM keeps what was read of them."""
+        drafting = Drafting(waiting, self.tokenizer, self.endings.ends, self.context)
+        while not deadline.expired:
+            rows = drafting.take(deadline)
+            yield from drafting.refused(deadline)
+            if not rows:
+                return
+            check_sampling(rows[0].request.sampling)
+            core = self.engine.engine_core
+            loop = StepLoop(core, self.submit, self.endings, self.flops, self.room, self.names, self.tally, drafting)
+            with closing(loop.run(rows, deadline)) as completions:  # type: ignore[type-var]
+                for piece in completions:
+                    yield drafting.draft(piece if self.logprobs else replace(piece, logprob=None))
 
     def rows(self, requests: Sequence[Request], submitted_s: float) -> list[Row]:
         """The requests with their token ids; a prompt is tokenised once."""

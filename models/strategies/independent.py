@@ -1,0 +1,11 @@
+"""`independent`: samples that know nothing of one another, as without any strategy."""
+
+from collections.abc import Iterator
+
+from harness.drafts import Draft
+from harness.strategies import Search
+
+
+def independent(search: Search) -> Iterator[Draft]:
+    """Every sample by itself, as without a strategy; to compare with, and to begin one's own from."""
+    yield from search.extend([search.begin()] * search.samples)
