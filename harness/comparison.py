@@ -4,7 +4,6 @@ Accuracies and differences are fractions; a difference is B - A throughout, so p
 stands for what is undefined. `as_document` is the JSON of `ttc compare --json` (docs/statistics.md).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from harness.stats.coverage_law import CoverageLaw
 from harness.stats.crossing import Crossover
 from harness.stats.iso_accuracy import SpeedUp
-from harness.summary import Axis
+from harness.summary import Axis, finite
 
 Protocol = Literal["latency", "throughput"]
 
@@ -181,15 +180,6 @@ def as_document(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain values for JSON; infinite and undefined numbers are null."""
     document: dict[str, Any] = finite(asdict(comparison))
     return document
-
-
-def finite(value: Any) -> Any:
-    """The same value with None for each number that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 SCALES: dict[Axis, Sequence[tuple[float, str]]] = {

@@ -1,7 +1,8 @@
 """From a run on disk to its summary: the curves of the selectors asked for, the counts and the facts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from harness.bank import items_of
 from harness.budgets import Budget
@@ -20,29 +21,47 @@ FACTS = (*ENGINE_FACTS, "parameters")
 def summarise(
     run: Run, selectors: Sequence[Selector], budgets: Sequence[Budget] = (), skip_unscored: bool = False
 ) -> RunSummary:
-    """Compute every curve of one run. The axes of `budgets` end at the largest of their unit.
+    """Compute every curve of one run; a selector that raises has none, and a fault instead.
+
+    The axes of `budgets` end at the largest of their unit.
 
     Raises UserError when the run has no completions, a budget goes past what the run was given, or a selector needs a
     reward model's scores and the run has none; with `skip_unscored` such a selector is left out instead.
     """
     recorded = read_recorded(run)
+    faults: dict[str, str] = {}
+    made = curves_of(
+        items_of(run, recorded), usable(run, recorded, selectors, skip_unscored), axis_budgets(run, budgets), faults
+    )
+    bare = without_curves(run)
+    return replace(
+        bare, curves=made, facts=dict(bare.facts) | amortised(run, recorded), counts=recorded.counts, faults=faults
+    )
+
+
+def without_curves(run: Run) -> RunSummary:
+    """What the manifest alone says of a run: enough to decide on fairness."""
     spec, validity = run.spec, run.manifest["validity"]
     return RunSummary(
         run=run.name,
-        model=spec["model"],
+        model=label_of(spec),
         task=spec["task"],
         problems=run.manifest["problems"]["count"],
         samples=spec["samples"],
         protocol=spec["protocol"],
         budget=spec["budget"],
-        curves=curves_of(
-            items_of(run, recorded), usable(run, recorded, selectors, skip_unscored), axis_budgets(run, budgets)
-        ),
+        curves=(),
         validity=validity["verdict"],
         reasons=tuple(validity["reasons"]),
-        facts=facts_of(run) | amortised(run, recorded),
-        counts=recorded.counts,
+        facts=facts_of(run),
     )
+
+
+def label_of(spec: Mapping[str, Any]) -> str:
+    """What a run's arm is called: the model, and the strategy by which it was asked with its options."""
+    options = ", ".join(spec.get("strategy_options", ()))
+    strategy = spec.get("strategy", "") + (f" ({options})" if options else "")
+    return f"{spec['model']} + {strategy}" if strategy else str(spec["model"])
 
 
 def has_scores(run: Run) -> bool:
@@ -110,11 +129,12 @@ def axis_budgets(run: Run, budgets: Sequence[Budget]) -> dict[Axis, list[float]]
 
 
 def amortised(run: Run, recorded: Recorded) -> dict[str, object]:
-    """Seconds per problem of a run that had all problems in flight; nothing for the other protocol."""
+    """Device-seconds per problem of a run that had all problems in flight; nothing for the other protocol."""
     if run.spec["protocol"] != "throughput":
         return {}
     last_s = float(recorded.numbers["finished_s"][recorded.there].max())
-    return {"amortised_s_per_problem": last_s / run.manifest["problems"]["count"]}
+    devices = run.manifest.get("workers", {}).get("devices", 1)
+    return {"amortised_s_per_problem": last_s * devices / run.manifest["problems"]["count"]}
 
 
 def facts_of(run: Run) -> dict[str, object]:
@@ -123,6 +143,8 @@ def facts_of(run: Run) -> dict[str, object]:
     facts: dict[str, object] = {name: manifest["engine"][name] for name in FACTS if name in manifest["engine"]}
     machine, sampling = manifest["machine"], manifest["spec"].get("sampling") or {}
     facts |= {"cpu": machine["cpu"], "cores": machine["usable_cores"]}
+    if workers := manifest.get("workers"):
+        facts |= {"workers": workers["count"], "devices": workers["devices"]}
     if machine["gpus"]:
         facts["gpu"] = ", ".join(gpu["name"] for gpu in machine["gpus"])
     facts |= {

@@ -3,6 +3,7 @@
 The JSON of `as_document` is the interchange form of `ttc select --json` and `ttc report --json`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -44,7 +45,8 @@ class RunSummary:
     """One run with its curves.
 
     `facts` is flat and ready to print (engine, versions, dtype, hardware, ...); `counts` holds the number of
-    completions by verdict and by finish reason; `reasons` says why a run is not VALID.
+    completions by verdict and by finish reason; `reasons` says why a run is not VALID; `faults` holds, by name, the
+    sentence on each selector that raised and so has no curves.
     """
 
     run: str
@@ -59,8 +61,18 @@ class RunSummary:
     reasons: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 def as_document(summaries: Sequence[RunSummary]) -> dict[str, Any]:
     """The JSON document of one or many runs (a dictionary of plain values)."""
     return {"runs": [asdict(summary) for summary in summaries]}
+
+
+def finite(value: Any) -> Any:
+    """The same value with None for each number that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

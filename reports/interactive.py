@@ -1,16 +1,15 @@
 """The figures of the page as data that its script hands to plotly."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from harness.summary import Axis, Curve, Point
+from harness.summary import Axis, Curve, Point, finite
 
 from .grouping import Group
-from .lines import arm_names, finite_points, is_free, look_of
+from .lines import Look, arm_names, finite_points, is_free, look_of
 from .panels import interval
 from .scales import axis_label
 from .sheet import paper_style
@@ -21,16 +20,26 @@ SYMBOLS = {
 }  # fmt: skip
 """plotly's names for our markers."""
 
+SIGNS = {
+    "o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "<": "◀", ">": "▶", "p": "⬟", "h": "⬢",
+    "*": "★",
+}  # fmt: skip
+"""Letters that look like our markers."""
+
 AXES: tuple[Axis, ...] = ("seconds", "k", "tokens", "flops")
 
 
 def chart(group: Group) -> dict[str, Any]:
-    """One group's series with their looks, and the names of the axes that have any."""
+    """One group's series with their looks, its arms and selectors with theirs, and the axes that have any."""
     selectors = list(dict.fromkeys(curve.selector for run in group.summaries for curve in run.curves))
     names = arm_names(group.summaries)
     several = len(names) > 1
     series = []
     with paper_style():
+        arms = [arm_key(arm, look_of(place, 0), several) for place, arm in enumerate(names)]
+        kinds = [
+            selector_key(one, look_of(0 if several else rank, rank), several) for rank, one in enumerate(selectors)
+        ]
         for place, (run, arm) in enumerate(zip(group.summaries, names, strict=True)):
             for curve in run.curves:
                 rank = selectors.index(curve.selector)
@@ -44,7 +53,24 @@ def chart(group: Group) -> dict[str, Any]:
                     })  # fmt: skip
     protocol = group.summaries[0].protocol
     axes = [{"name": axis, "label": axis_label(axis, protocol, 1.0)} for axis in AXES if has(series, axis)]
-    return {"axes": axes, "arms": names, "selectors": selectors, "series": series}
+    return {"axes": axes, "arms": arms, "selectors": kinds, "series": series}
+
+
+def arm_key(name: str, look: Look, several: bool) -> dict[str, str]:
+    """What the page shows beside an arm's name: its colour, where arms have colours."""
+    return {"name": name, "colour": on_paper(look) if several else ""}
+
+
+def selector_key(name: str, look: Look, several: bool) -> dict[str, str]:
+    """What the page shows beside a selector's name: its dash and marker, and its colour where arms have none."""
+    colour = "currentColor" if several else on_paper(look)
+    dash = " ".join(f"{2 * length:g}" for length in look.dash[1])
+    return {"name": name, "colour": colour, "dash": dash, "sign": SIGNS[look.marker]}
+
+
+def on_paper(look: Look) -> str:
+    """The colour of a look, black being the ink of the page, which may be light on dark."""
+    return "currentColor" if look.colour == "#000000" else look.colour
 
 
 def has(series: Sequence[dict[str, Any]], axis: str) -> bool:
@@ -74,12 +100,3 @@ def as_script_data(value: Any) -> Markup:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
-
-
-def finite(value: Any) -> Any:
-    """The value with None for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {name: finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

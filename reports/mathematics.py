@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from markupsafe import Markup, escape
 
-from harness.showing import inert
+from harness.inert import inert
 
 ELEMENTS = frozenset({
     "math", "menclose", "mfrac", "mi", "mn", "mo", "mover", "mpadded", "mphantom", "mroot", "mrow", "ms", "mspace",

@@ -15,10 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.comparable import reasons_apart
+from harness.inert import inert
 from harness.overshoot import compliance_lines
 from harness.reporting import Material
 from harness.runs import Run
-from harness.showing import inert
 from harness.summary import Axis, Point, RunSummary
 
 from .browser import OUTCOMES, folded
@@ -30,7 +30,7 @@ from .interactive import as_script_data, chart
 from .mathematics import Typesetter
 from .problem_pages import Browser, browser_of
 from .sheet import draw, paper_style
-from .tables import HEADS, RIGHT, cells, markdown_cell, table_rows
+from .tables import HEADS, RIGHT, cells, left_out, markdown_cell, table_rows
 from .words import findings, glossary, tests_of
 
 HERE = Path(__file__).parent
@@ -49,6 +49,8 @@ def page(summaries: Sequence[RunSummary], out: Path, material: Material | None =
     script, library = (HERE / "page.js").read_text("utf-8"), plotting_library() if apart else ""
     typesetter = Typesetter()
     browsers, written = browsers_of(apart, material, out, environment, typesetter)
+    table = [cells(row) for row in table_rows(summaries)]
+    names = [name for name in HEADS if name not in left_out(table)]
     html = environment.get_template("page.html").render(
         title=title(summaries),
         policy=policy([library, script]),
@@ -60,8 +62,8 @@ def page(summaries: Sequence[RunSummary], out: Path, material: Material | None =
         caption=caption_text(summaries),
         runs=summaries,
         figures=[figure_of(number, group) for number, group in enumerate(apart)],
-        heads=[(head, name in RIGHT) for name, (head, _) in HEADS.items()],
-        rows=[[(shown(cell), name in RIGHT) for name, cell in cells(row).items()] for row in table_rows(summaries)],
+        heads=[(HEADS[name][0], name in RIGHT) for name in names],
+        rows=[[(shown(row[name]), name in RIGHT) for name in names] for row in table],
         browsers=browsers,
         outcomes=OUTCOMES,
         glossary=glossary(summaries),

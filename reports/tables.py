@@ -35,7 +35,7 @@ HEADS: dict[str, tuple[str, str]] = {
 
 RIGHT = ("problems", "samples", "first", "largest_k", "last", "seconds", "full")
 CONSTANT = ("task", "protocol", "budget", "problems", "samples", "verdict")
-"""Columns that the LaTeX table leaves to the caption where all rows say the same."""
+"""Columns that the LaTeX table and the page leave to the caption where all rows say the same."""
 
 NOTHING = "–"
 

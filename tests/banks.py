@@ -12,6 +12,13 @@ from harness.nouns import Candidate, Graded
 Answers = Sequence[str | None]
 
 
+def vote(answers: Sequence[str | None]) -> float:
+    """The value of a vote, counted apart from the code under test: the share of the gold among the modes."""
+    voted = [answer for answer in answers if answer is not None]
+    modes = {answer for answer in voted if voted.count(answer) == max(map(voted.count, voted))}
+    return ("4" in modes) / len(modes) if modes else 0.0
+
+
 def graded_of(
     answers: Answers,
     gold: str = "4",

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from banks import graded_of, item_of, over_subsets
+from banks import graded_of, item_of, over_subsets, vote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,13 +40,6 @@ def all_ks(graded: Graded) -> list[int]:
 def plain_form(selector: Selector, graded: Graded, k: int) -> float:
     """The mean over all k-subsets of what `select` chooses."""
     return over_subsets(len(graded), k, lambda places: value_of_choice(selector, "Q", graded.take(np.array(places))))
-
-
-def vote(answers: Sequence[str | None]) -> float:
-    """The value of a vote, counted apart from the code under test: the share of the gold among the modes."""
-    voted = [answer for answer in answers if answer is not None]
-    modes = {answer for answer in voted if voted.count(answer) == max(map(voted.count, voted))}
-    return ("4" in modes) / len(modes) if modes else 0.0
 
 
 @FEW

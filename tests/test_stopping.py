@@ -3,11 +3,10 @@
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from banks import graded_of, item_of
+from banks import graded_of, item_of, vote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -25,13 +24,6 @@ FEW = settings(max_examples=40, deadline=None)
 @functools.cache
 def named(name: str, *options: str) -> Selector:
     return plugins.load_selector(name, options)
-
-
-def vote(answers: Sequence[str | None]) -> float:
-    """The value of a vote, counted apart from the code under test: the share of the gold among the modes."""
-    voted = [answer for answer in answers if answer is not None]
-    modes = {answer for answer in voted if voted.count(answer) == max(map(voted.count, voted))}
-    return ("4" in modes) / len(modes) if modes else 0.0
 
 
 @FEW

@@ -2,9 +2,15 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
+from vllm.model_executor.layers.mamba.mamba_utils import (
+    MambaStateCopyFunc,
+    MambaStateCopyFuncCalculator,
+    MambaStateDtypeCalculator,
+)
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.model_executor.models.interfaces import HasInnerState
 from vllm.model_executor.models.utils import maybe_prefix
@@ -52,3 +58,18 @@ class StudentForCausalLM(nn.Module, HasInnerState):  # type: ignore[misc]
         """(rows, width) to (rows, V), on the first of several tensor-parallel processes."""
         logits: Tensor | None = self.logits_processor(self.lm_head, hidden)
         return logits if logits is None or self.head_bias is None else logits + self.head_bias
+
+    @classmethod
+    def get_mamba_state_dtype_from_config(cls, vllm_config: VllmConfig) -> tuple[torch.dtype, ...]:
+        """Of the convolution's window and of the states."""
+        cache = vllm_config.cache_config
+        dtypes: tuple[torch.dtype, ...] = MambaStateDtypeCalculator.mamba2_state_dtype(
+            vllm_config.model_config.dtype, cache.mamba_cache_dtype, cache.mamba_ssm_cache_dtype
+        )
+        return dtypes
+
+    @classmethod
+    def get_mamba_state_copy_func(cls) -> tuple[MambaStateCopyFunc, ...]:
+        """How vLLM copies a slot when prefixes are cached."""
+        copies: tuple[MambaStateCopyFunc, ...] = MambaStateCopyFuncCalculator.mamba2_state_copy_func()
+        return copies

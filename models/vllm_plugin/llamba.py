@@ -3,13 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
-import torch
 from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.mamba.mamba_utils import (
-    MambaStateCopyFunc,
-    MambaStateCopyFuncCalculator,
-    MambaStateDtypeCalculator,
     MambaStateShapeCalculator,
 )
 from vllm.model_executor.models.interfaces import IsAttentionFree, SupportsMambaPrefixCaching
@@ -44,15 +40,6 @@ class LlambaForCausalLM(StudentForCausalLM, IsAttentionFree, SupportsMambaPrefix
         super().__init__(vllm_config, backbone, prefix, head_bias=getattr(config, "lm_head_bias", False))
 
     @classmethod
-    def get_mamba_state_dtype_from_config(cls, vllm_config: VllmConfig) -> tuple[torch.dtype, ...]:
-        """Of the convolution's window and of the states."""
-        cache = vllm_config.cache_config
-        dtypes: tuple[torch.dtype, ...] = MambaStateDtypeCalculator.mamba2_state_dtype(
-            vllm_config.model_config.dtype, cache.mamba_cache_dtype, cache.mamba_ssm_cache_dtype
-        )
-        return dtypes
-
-    @classmethod
     def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> tuple[tuple[int, ...], ...]:
         """Of the convolution's window and of the states, for one request on one device."""
         config = vllm_config.model_config.hf_config
@@ -68,12 +55,6 @@ class LlambaForCausalLM(StudentForCausalLM, IsAttentionFree, SupportsMambaPrefix
             conv_kernel=ssm["d_conv"],
         )
         return shapes
-
-    @classmethod
-    def get_mamba_state_copy_func(cls) -> tuple[MambaStateCopyFunc, ...]:
-        """How vLLM copies a slot when prefixes are cached."""
-        copies: tuple[MambaStateCopyFunc, ...] = MambaStateCopyFuncCalculator.mamba2_state_copy_func()
-        return copies
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load a published checkpoint; returns the parameters that were filled. Raises ValueError for unknown keys."""

@@ -14,9 +14,6 @@ from vllm.config import VllmConfig
 from vllm.model_executor.layers.mamba.abstract import MambaBase
 from vllm.model_executor.layers.mamba.mamba_mixer2 import MambaMixer2
 from vllm.model_executor.layers.mamba.mamba_utils import (
-    MambaStateCopyFunc,
-    MambaStateCopyFuncCalculator,
-    MambaStateDtypeCalculator,
     MambaStateShapeCalculator,
 )
 from vllm.model_executor.models.interfaces import IsAttentionFree, IsHybrid, SupportsMambaPrefixCaching
@@ -89,15 +86,6 @@ class HybridForCausalLM(StudentForCausalLM, SupportsMambaPrefixCaching):  # type
         super().__init__(vllm_config, backbone, prefix)
 
     @classmethod
-    def get_mamba_state_dtype_from_config(cls, vllm_config: VllmConfig) -> tuple[torch.dtype, ...]:
-        """Of the convolution's window and of the states."""
-        cache = vllm_config.cache_config
-        dtypes: tuple[torch.dtype, ...] = MambaStateDtypeCalculator.mamba2_state_dtype(
-            vllm_config.model_config.dtype, cache.mamba_cache_dtype, cache.mamba_ssm_cache_dtype
-        )
-        return dtypes
-
-    @classmethod
     def get_mamba_state_shape_from_config(cls, vllm_config: VllmConfig) -> tuple[tuple[int, ...], ...]:
         """Of the convolution's window and of the states, for one request on one device."""
         config, processes = vllm_config.model_config.hf_config, vllm_config.parallel_config.tensor_parallel_size
@@ -115,12 +103,6 @@ class HybridForCausalLM(StudentForCausalLM, SupportsMambaPrefixCaching):  # type
             conv_kernel=ssm.get("d_conv", 4),
         )
         return shapes
-
-    @classmethod
-    def get_mamba_state_copy_func(cls) -> tuple[MambaStateCopyFunc, ...]:
-        """How vLLM copies a slot when prefixes are cached."""
-        copies: tuple[MambaStateCopyFunc, ...] = MambaStateCopyFuncCalculator.mamba2_state_copy_func()
-        return copies
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load a published checkpoint of either form; returns the parameters that were filled.

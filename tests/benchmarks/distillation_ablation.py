@@ -1,6 +1,6 @@
 """What each stage of MOHAWK is worth, and what MambaInLlama's start is: students of `zoo/teacher` at equal tokens.
 
-    python tests/benchmarks/distillation_ablation.py --out build/ablation [--steps 400]
+    python tests/benchmarks/distillation_ablation.py --out build/ablation [--steps 500]
 
 Five students, each given the same number of tokens of the same texts:
 
@@ -40,7 +40,9 @@ from harness.nouns import Sampling
 from harness.progress import chooser
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-ROWS, CONTEXT, EDGE = 16, 384, 10
+ROWS, CONTEXT, EDGE = 16, 256, 10
+TEXTS = "task:arithmetic?difficulty=1,2,3"
+MEASURED_AT = "difficulty=2"
 SHARES: dict[str, tuple[float, float, float]] = {
     "llamba, stage 3": (0.0, 0.0, 1.0),
     "llamba, stages 2 + 3": (0.0, 0.3, 0.7),
@@ -53,9 +55,8 @@ def arms(steps: int) -> Iterator[tuple[str, Recipe]]:
     """The recipe of every student."""
     mohawk = parse_recipe(tomllib.loads((RECIPES / "zoo-llamba.toml").read_text()))
     for name, shares in SHARES.items():
-        stages = [
-            shortened(stage, round(share * steps)) for stage, share in zip(mohawk.stages, shares, strict=True) if share
-        ]
+        given = zip(mohawk.stages, shares, strict=False)
+        stages = [shortened(stage, round(share * steps)) for stage, share in given if share]
         yield name, replace(mohawk, stages=tuple(stages), weights="fp32")
     hybrid = parse_recipe(tomllib.loads((RECIPES / "zoo-mamba-in-llama.toml").read_text()))
     for name, start in STARTS.items():
@@ -64,8 +65,9 @@ def arms(steps: int) -> Iterator[tuple[str, Recipe]]:
 
 
 def shortened(stage: Stage, steps: int) -> Stage:
-    """The stage for so many smaller steps."""
-    return replace(stage, rows=ROWS, context=CONTEXT, tokens=steps * ROWS * CONTEXT)
+    """The stage for so many smaller steps on shorter texts, whose students solve some problems that soon."""
+    data = replace(stage.data, source=TEXTS)
+    return replace(stage, rows=ROWS, context=CONTEXT, tokens=steps * ROWS * CONTEXT, data=data)
 
 
 def losses(out: Path) -> list[list[float]]:
@@ -93,8 +95,8 @@ def forward_kl(final: Path, like: Stage) -> float:
 
 def pass_at_1(final: Path, out: Path, problems: int) -> str:
     """Accuracy with its 95 % interval over problems (normal, each problem a cluster), in percent."""
-    plan = Plan("arithmetic", (), None, problems, "throughput", None, 4, Sampling(0.8, max_tokens=400))
-    task = plugins.load_task("arithmetic")
+    plan = Plan("arithmetic", (MEASURED_AT,), None, problems, "throughput", None, 4, Sampling(0.8, max_tokens=400))
+    task = plugins.load_task("arithmetic", (MEASURED_AT,))
     run = bench_arm(Arm(str(final), "native", ("max_batch_size=128",), out), plan, task, chooser(quiet=True))
     of: defaultdict[str, list[bool]] = defaultdict(list)
     for row in run.verdicts():
@@ -130,7 +132,7 @@ def main() -> None:
     """Train, measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--problems", type=int, default=100)
     asked: Any = parser.parse_args()
     lines = [
