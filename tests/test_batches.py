@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import tiny
+from report_runs import spec_of
 
 from harness import plugins
-from harness.budgets import Budget
 from harness.errors import UserError
 from harness.models.distillation.batches import WINDOW, Batches, open_batches, read_ahead
 from harness.models.distillation.documents import BLOCK, Document, in_turn, open_examples, tokenise
@@ -167,8 +167,7 @@ def test_a_task_without_a_seed_is_a_finite_list(tmp_path: Path) -> None:
 
 def test_a_run_gives_its_correct_completions_after_their_exact_prompts(tmp_path: Path) -> None:
     problems = [{"problem_id": name, "prompt": f"<start>{name}:", "gold": "1", "meta": {}} for name in "ab"]
-    spec = {"budget": str(Budget(1.0)), "protocol": "latency"}
-    run = make_run_in(tmp_path / "run", spec, problems)
+    run = make_run_in(tmp_path / "run", spec_of("m", 2, 2), problems)
     verdicts = {("a", 0): "correct", ("a", 1): "wrong", ("b", 0): "correct", ("b", 1): "correct"}
     run.add_completions(
         [completion(name, index, "length" if (name, index) == ("b", 1) else "stop") for name, index in verdicts]

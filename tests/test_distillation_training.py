@@ -16,6 +16,7 @@ import tiny
 import tiny_students
 import torch
 from fakes import FakeClock
+from report_runs import spec_of
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -578,7 +579,7 @@ def test_autocast_keeps_the_weights_in_float32(tmp_path: Path, teacher: str, tex
 def test_a_reward_model_is_trained_from_a_stored_run(tmp_path: Path, teacher: str) -> None:
     (tmp_path / "run").mkdir()
     problems = [{"problem_id": str(n), "prompt": f"{n}?", "gold": "1", "meta": {}} for n in range(4)]
-    run = make_run(tmp_path / "run", {"budget": None, "protocol": "latency"}, problems)
+    run = make_run(tmp_path / "run", spec_of("m", 4, 1), problems)
     run.add_completions([Completion(str(n), 0, f"is {n}", "stop", 1, 2, 0, 0.0, 0.0, 0.1, 0.2, 1.0) for n in range(4)])
     run.add_verdicts(
         [

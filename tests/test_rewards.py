@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from report_runs import spec_of
 from tiny import TEMPLATE, VOCAB, llama, make_tokenizer, save
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForSequenceClassification, LlamaForTokenClassification
@@ -401,7 +402,9 @@ def completion(problem_id: str, sample_index: int, text: str, finish_reason: Any
 
 def make_graded_run(folder: Path) -> Path:
     run = make_run(
-        folder, {}, [{"problem_id": one, "prompt": f"<start>[user]{one}", "gold": "7", "meta": {}} for one in "pq"]
+        folder,
+        spec_of("m", 2, 7),
+        [{"problem_id": one, "prompt": f"<start>[user]{one}", "gold": "7", "meta": {}} for one in "pq"],
     )
     graded = [
         (completion("q", 0, "It is 7."), "correct"),
@@ -458,6 +461,14 @@ def test_a_verdict_may_be_learnt_at_every_token_and_at_every_step(tmp_path: Path
         ((begun + len("It is 7.") - 1,), (1.0,)),
         ((begun + len("It is, it is, it is") - 1,), (0.0,)),
     }
+
+
+def test_sources_are_put_together(tmp_path: Path) -> None:
+    run, row = make_graded_run(tmp_path / "run"), {"prompt": "<start>[user]p", "steps": ["so"], "labels": [0.5]}
+    steps = write_steps(tmp_path / "steps.jsonl", [row])
+    data = Data(source=f"run:{run}", mixed_with=(f"file:{steps}",))
+    batches = reward_data.reward_batches(replace(stage("prm"), data=data), make_tokenizer(TEMPLATE), seed=0)
+    assert sorted(one.labels for one in batches.examples) == [(0.0,), (0.0,), (0.5,), (1.0,), (1.0,)]
 
 
 def write_steps(path: Path, rows: list[dict[str, Any]]) -> Path:

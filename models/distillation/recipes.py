@@ -67,9 +67,9 @@ class LossWeights:
 class Data:
     """What is read: `task:NAME?option=value`, `file:PATH.jsonl`, `run:DIR` or `hub:ID`.
 
-    Texts are taken from `source` and each of `mixed_with` in turn. `loss_on` completion leaves the prompt's tokens out
-    of the loss, and has a reward model learn a run's verdicts at every token of a completion; `packed` joins texts to
-    rows without padding.
+    Texts are taken from `source` and each of `mixed_with` in turn; a reward model's, from all in one seeded order.
+    `loss_on` completion leaves the prompt's tokens out of the loss, and has a reward model learn a run's verdicts at
+    every token of a completion; `packed` joins texts to rows without padding.
     """
 
     source: str

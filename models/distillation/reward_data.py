@@ -168,7 +168,7 @@ def make_batch(examples: Sequence[Example]) -> RewardBatch:
 
 
 def reward_batches(stage: "Stage", tokenizer: Any, seed: int) -> RewardBatches:
-    """The batches of a training stage of kind "orm" or "prm", from its rows, context and data.
+    """The batches of a training stage of kind "orm" or "prm", from its rows, context and data, all sources in one heap.
 
     Of `run:DIR`, the completions and verdicts of a stored run: an ORM learns the verdict at the last token, or at every
     token of the completion where `loss_on` is that; a PRM learns it at the end of every step, for a completion is one
@@ -177,16 +177,11 @@ def reward_batches(stage: "Stage", tokenizer: Any, seed: int) -> RewardBatches:
 
     Raises UserError when the source is of another form or cannot be read, or no text of it fits.
     """
-    kind: RewardKind = "orm" if stage.kind == "orm" else "prm"
-    form, _, place = stage.data.source.partition(":")
-    if form not in FORMS[kind]:
-        known = choices(list(FORMS[kind].values()))
-        raise UserError(f"data.source of a stage of kind {kind} is one of {known}, got '{stage.data.source}'")
-    path = Path(place).expanduser()
-    if form == "run":
-        examples = list(run_examples(kind, path, tokenizer, everywhere=stage.data.loss_on == "completion"))
-    else:
-        examples = list(step_examples(path, tokenizer))
+    examples = [
+        example
+        for source in (stage.data.source, *stage.data.mixed_with)
+        for example in examples_of(stage, source, tokenizer)
+    ]
     fitting = [example for example in examples if len(example.token_ids) <= stage.context]
     if not fitting:
         raise UserError(
@@ -194,6 +189,19 @@ def reward_batches(stage: "Stage", tokenizer: Any, seed: int) -> RewardBatches:
             "tokens; write a longer context or name other data"
         )
     return RewardBatches(fitting, stage.rows, seed, len(examples) - len(fitting))
+
+
+def examples_of(stage: "Stage", source: str, tokenizer: Any) -> Iterator[Example]:
+    """What a stage learns from one source. Raises UserError when it is of another form or cannot be read."""
+    kind: RewardKind = "orm" if stage.kind == "orm" else "prm"
+    form, _, place = source.partition(":")
+    if form not in FORMS[kind]:
+        known = choices(list(FORMS[kind].values()))
+        raise UserError(f"data.source of a stage of kind {kind} is one of {known}, got '{source}'")
+    path = Path(place).expanduser()
+    if form == "run":
+        return run_examples(kind, path, tokenizer, everywhere=stage.data.loss_on == "completion")
+    return step_examples(path, tokenizer)
 
 
 def run_examples(kind: RewardKind, run: Path, tokenizer: Any, *, everywhere: bool = False) -> Iterator[Example]:

@@ -74,8 +74,6 @@ def check_stage(stage: Stage, student: Student, path: str) -> None:
     check_source(stage.data.source, f"{path}data.source")
     for place, source in enumerate(stage.data.mixed_with):
         check_source(source, f"{path}data.mixed_with[{place}]")
-    if stage.data.mixed_with and stage.kind in ("orm", "prm"):
-        raise UserError(f"{path}data.mixed_with is not for an {stage.kind} stage, which learns from one source")
 
 
 def check_replacement(recipe: Recipe) -> None:
