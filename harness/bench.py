@@ -4,30 +4,38 @@ import gc
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import plugins
 from harness.budgets import Budget, Clock, monotonic
 from harness.errors import UserError
+from harness.faults import Fault
 from harness.finishing import finish, grade_ungraded, left_to_do
 from harness.grading import verdict_rows
+from harness.locking import writing
 from harness.manifest import digest
 from harness.nouns import Problem, Sampling, Task
 from harness.progress import ShowProgress
 from harness.rescoring import judging_of, load_judges, note_judges, warm_up_judges
 from harness.runner import render, run_scopes, warm_up
-from harness.runs import Run, begin_run, make_run, writing
+from harness.runs import Run, begin_run, make_run
 from harness.scopes import Scope
+from harness.searching import searching
 from harness.sitting import Sitting
+from harness.watchdog import grace_wished, watchdog_of
+
+if TYPE_CHECKING:
+    from harness.team import Crew
 
 OWN_ENGINE = "plug-in"
 """What stands for the engine of a model plug-in, which brings its own."""
-VERDICTS_AT_ONCE = 4096
-"""Verdict rows that may wait in memory."""
+LATER_WISHES = ("reward_", "strategy")
+"""What the names of the plan's younger fields begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Plan:
     sampling: Sampling
     reward_models: tuple[str, ...] = ()
     reward_options: tuple[str, ...] = ()
+    strategy: str = ""
+    strategy_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ def arms_of(
         own = not plugins.names_checkpoint(model)
         chosen = OWN_ENGINE if own else engine or plugins.default_engine(model)
         key = digest([model, chosen, list(options), wishes_of(asked)])[:6]
-        name = f"{short(asked.task)}-{short(model)}"
+        name = "-".join(map(short, filter(None, (asked.task, model, asked.strategy))))
         path = Path("results") / f"{name}-{key}"
         if out is not None:
             path = out if len(models) == 1 else out / short(model)
@@ -91,8 +101,8 @@ def arms_of(
 
 
 def wishes_of(asked: Plan) -> dict[str, Any]:
-    """The plan as JSON; without reward models what it was before there were any, so that old runs are found."""
-    return {name: value for name, value in asdict(asked).items() if value or not name.startswith("reward_")}
+    """The plan as JSON; without reward models or a strategy what it was before these, so that old runs are found."""
+    return {name: value for name, value in asdict(asked).items() if value or not name.startswith(LATER_WISHES)}
 
 
 def spec_of(arm: Arm, asked: Plan, task: Task) -> dict[str, Any]:
@@ -110,7 +120,11 @@ def spec_of(arm: Arm, asked: Plan, task: Task) -> dict[str, Any]:
         "budget": str(asked.budget) if asked.budget else None,
         "samples": asked.samples,
         "sampling": asdict(asked.sampling) | {"stop": list(asked.sampling.stop)},
-    } | {name: list(value) for name, value in wishes_of(asked).items() if name.startswith("reward_")}
+    } | {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in wishes_of(asked).items()
+        if name.startswith(LATER_WISHES)
+    }
 
 
 def problems_of(task: Task, limit: int | None) -> list[Problem]:
@@ -124,8 +138,10 @@ def problems_of(task: Task, limit: int | None) -> list[Problem]:
     return problems
 
 
-def bench_arm(arm: Arm, asked: Plan, task: Task, show: ShowProgress, clock: Clock = monotonic) -> Run:
-    """Make or go on with one model's run until it is complete, and grade it.
+def bench_arm(
+    arm: Arm, asked: Plan, task: Task, show: ShowProgress, clock: Clock = monotonic, crew: "Crew | None" = None
+) -> Run:
+    """Make or go on with one model's run until it is complete, and grade it; with a crew on the workers of a cluster.
 
     Raises UserError for what the user can mend; on KeyboardInterrupt or an engine's failure what is whole stays stored.
     """
@@ -135,10 +151,20 @@ def bench_arm(arm: Arm, asked: Plan, task: Task, show: ShowProgress, clock: Cloc
         run = begin_run(arm.path, spec)
         scopes = left_to_do(run, problems, asked)
         if scopes or run is None:
-            run = sample(arm, asked, task, problems, run, spec, scopes, show, clock)
+            sampled = sampler(crew)
+            run = sampled(arm, asked, task, problems, run, spec, scopes, show, clock)
         grade_ungraded(run, task, problems, clock)
         finish(run, problems, asked)
         return run
+
+
+def sampler(crew: "Crew | None") -> Callable[..., Run]:
+    """What samples: this process, or workers."""
+    if crew is None:
+        return sample
+    from harness.crew import sample_with
+
+    return partial(sample_with, crew)
 
 
 def sample(
@@ -148,8 +174,9 @@ def sample(
     """Load and warm the model, make the run if it is new, and run the scopes as one segment."""
     # Before the engine, which goes by the memory that is free then.
     judges = load_judges(asked.reward_models, asked.reward_options, clock)
+    grace = grace_wished()
     began = clock()
-    model = plugins.load_model(arm.model, arm.engine, arm.options)
+    model = searching(plugins.load_model(arm.model, arm.engine, arm.options), asked, judges, task)
     close = getattr(model, "close", None)
     with closing(model) if close else nullcontext():  # type: ignore[type-var]
         load_s = clock() - began
@@ -161,18 +188,21 @@ def sample(
         warmup_s = warm_up(model, scopes, asked.samples if asked.protocol == "latency" else 1, clock)
         warm_up_judges(judges, problems[0].prompt)
         sitting = Sitting(run, model, load_s, warmup_s, clock)
-        verdicts = Verdicts(run, task, {problem.id: problem.gold for problem in problems}, clock)
+        verdicts = Verdicts(task, {problem.id: problem.gold for problem in problems}, clock)
+        watchdog = watchdog_of(sitting.hung, grace)
         try:
             run_scopes(
                 model, run, scopes, sitting.number, asked.budget, clock, verdicts.grade, show, sitting.surroundings,
-                judging,
+                judging, watchdog,
             )  # fmt: skip
             sitting.status = "finished"
+        except Fault as fault:
+            sitting.segment["error"] = str(fault)
+            raise
         except KeyboardInterrupt:
             sitting.status = "interrupted"
             raise
         finally:
-            verdicts.flush()
             note_judges(run, judges, sitting=sitting.number)
             sitting.close(verdicts.grade_s)
             for judge in judges:
@@ -182,27 +212,18 @@ def sample(
 
 
 class Verdicts:
-    """Grades problems as their scopes end, outside the clock, and stores the rows now and then."""
+    """Grades problems as their scopes end, outside the clock, and keeps count of the time."""
 
-    def __init__(self, run: Run, task: Task, golds: Mapping[str, str], clock: Clock) -> None:
-        self.run, self.task, self.golds, self.clock = run, task, golds, clock
-        self.waiting: list[dict[str, Any]] = []
+    def __init__(self, task: Task, golds: Mapping[str, str], clock: Clock) -> None:
+        self.task, self.golds, self.clock = task, golds, clock
         self.grade_s = 0.0
 
-    def grade(self, problem_id: str, completions: Sequence[Mapping[str, Any]]) -> int:
-        """Grade the completions of one problem; returns how many are correct."""
+    def grade(self, problem_id: str, completions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Grade the completions of one problem: the rows of their verdicts."""
         began = self.clock()
         rows = verdict_rows(self.task, self.golds[problem_id], completions, self.clock)
-        self.waiting += rows
-        if len(self.waiting) >= VERDICTS_AT_ONCE:
-            self.flush()
         self.grade_s += self.clock() - began
-        return sum(row["verdict"] == "correct" for row in rows)
-
-    def flush(self) -> None:
-        """Store what waits."""
-        waiting, self.waiting = self.waiting, []
-        self.run.add_verdicts(waiting)
+        return rows
 
 
 def check_prompts(run: Run, rows: Sequence[Mapping[str, Any]]) -> Run:

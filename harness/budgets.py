@@ -107,6 +107,8 @@ class Deadline:
         self.backwards_s = 0.0
         self.flops = 0.0
         self.tokens = 0
+        self.held_back = 0.0
+        """So much of the budget a strategy keeps for what it does last; until it is 0 again the rest is all."""
         # Without it a reading that another thread overtakes would pass for a clock that ran backwards.
         self.reading = threading.Lock()
 
@@ -141,12 +143,12 @@ class Deadline:
     @property
     def expired(self) -> bool:
         """True once the budget is used up."""
-        return self.budget is not None and self.spent >= self.budget.amount
+        return self.budget is not None and self.spent >= self.budget.amount - self.held_back
 
     @property
     def left(self) -> float:
         """What remains of the budget in its own unit, at least 0; infinite when there is none."""
-        return math.inf if self.budget is None else max(0.0, self.budget.amount - self.spent)
+        return math.inf if self.budget is None else max(0.0, self.budget.amount - self.held_back - self.spent)
 
 
 def unix_s() -> float:

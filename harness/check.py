@@ -51,6 +51,10 @@ def check_reference(reference: str, options: Sequence[str], data: str | None, ch
         if positional_names(function) == ["checkpoint"] and checkpoint is None:
             raise UserError(f"'{reference}' loads checkpoints; name one to check it with: --checkpoint zoo/orm")
         return check_reward_model(plugins.load_reward_model(checkpoint or reference, options))
+    if group == "strategies" or positional_names(function) == ["search"]:
+        from harness.strategy_checks import check_strategy
+
+        return check_strategy(reference, options)
     if positional_names(function) == ["checkpoint"]:
         if checkpoint is None:
             raise UserError(f"'{reference}' is an engine; name a checkpoint to check it with: --checkpoint zoo/teacher")
@@ -66,6 +70,10 @@ def check_reference(reference: str, options: Sequence[str], data: str | None, ch
             return run_check(value)
     if hasattr(value, "generate"):
         return check_model(value)
+    if hasattr(value, "search"):
+        from harness.strategy_checks import check_strategy
+
+        return check_strategy(reference, options)
     if hasattr(value, "score"):
         from harness.reward_checks import check_reward_model
 
@@ -82,7 +90,7 @@ def group_of(reference: str) -> plugins.Group:
     """The room that has the name; any room will do for a file or a module. Raises UserError when none has it."""
     if plugins.is_reference(reference):
         return "tasks"
-    groups: list[plugins.Group] = ["tasks", "models", "selectors", "reward_models"]
+    groups: list[plugins.Group] = ["tasks", "models", "selectors", "reward_models", "strategies"]
     for group in groups:
         if reference in plugins.names(group):
             return group

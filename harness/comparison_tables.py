@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.comparison import AtBudget, Comparison, Pair, SelectorComparison, TaskComparison, spelled
+from harness.inert import inert_line
 from harness.stats.iso_accuracy import SpeedUp
 from harness.summary import Axis
 
@@ -21,7 +22,7 @@ def tell(comparison: Comparison) -> None:
     for task in comparison.tasks:
         tell_task(task, console)
     for sentence in comparison.left_out:
-        console.print(f"left out: {sentence}")
+        console.print(inert_line(f"left out: {sentence}"))
     console.print(
         f"Budgets: {comparison.rule}. Intervals: 95 %, {comparison.resamples:,} bootstrap replicates over problems. "
         "p: sign-flip permutation test; adjusted by Holm over all budgets, selectors and pairs of the task. "
@@ -31,22 +32,23 @@ def tell(comparison: Comparison) -> None:
 
 def tell_task(task: TaskComparison, console: Console) -> None:
     """Print one task: its arms, what is unfair, every pair, the front."""
-    console.print(f"{task.task}: {task.problems} problems, {task.protocol} protocol")
+    console.print(inert_line(f"{task.task}: {task.problems} problems, {task.protocol} protocol"))
     names = letters(task)
     for arm in task.arms:
         runs = ", ".join(arm.runs) + (" as one arm" if len(arm.runs) > 1 else "")
-        console.print(f"  {names[arm.name]}  {arm.name}: {arm.validity}, {arm.samples} samples, {runs}")
+        told = f"  {names[arm.name]}  {arm.name}: {arm.validity}, {arm.samples} samples, {runs}"
+        console.print(inert_line(told))
     for sentence in task.unfair:
-        console.print(f"NOT A FAIR COMPARISON OF TIMES: {sentence}")
+        console.print(inert_line(f"NOT A FAIR COMPARISON OF TIMES: {sentence}"))
     for sentence in task.notes:
-        console.print(f"note: {sentence}")
+        console.print(inert_line(f"note: {sentence}"))
     for pair in task.pairs:
         for table in (differences(pair, names[pair.b]), areas(pair, names[pair.b]), speed_ups(pair, names[pair.b])):
             console.print()
             console.print(table)
         console.print()
         for result in pair.selectors:
-            console.print(f"{result.sentence}")
+            console.print(inert_line(result.sentence))
     if task.front:
         console.print()
         console.print(front(task, names))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.bank import Item
+from harness.faults import Fault, boundary
 from harness.intervals import mean_with_interval
 from harness.nouns import Candidate, Choice, Graded, Selector
 from harness.stopping import budgets_at, stops_of, waited_for
@@ -62,28 +63,38 @@ def views_of(items: Sequence[Item], selectors: Iterable[Selector], axis: Axis) -
 def value_of(selector: Selector, prompt: str, graded: Graded) -> float:
     """The selector's accuracy on all of these candidates: 1 correct, 0 wrong or no choice, the mean over a tie.
 
-    Raises ValueError when a selector returns a candidate it was not given.
+    Raises Fault when the selector raises or returns a candidate it was not given.
     """
     if not len(graded):
         return 0.0
     if selector.value is not None:
-        return selector.value(graded)
+        with boundary(name_of(selector)):
+            return float(selector.value(graded))
     if selector.expected is not None:
-        return float(selector.expected(graded, [len(graded)])[0])
+        with boundary(name_of(selector)):
+            return float(selector.expected(graded, [len(graded)])[0])
     return value_of_choice(selector, prompt, graded)
+
+
+def name_of(selector: Selector) -> str:
+    """How a sentence names a selector."""
+    return f"selector {selector.name}"
 
 
 def value_of_choice(selector: Selector, prompt: str, graded: Graded) -> float:
     """The same by way of `select`, which the selector must have; a rule that stops early sees what it waits for."""
     assert selector.select is not None
     if selector.stop is not None:
-        graded = graded.take(waited_for(selector.stop, graded))
+        with boundary(name_of(selector)):
+            waited = waited_for(selector.stop, graded)
+        graded = graded.take(waited)
     candidates = tuple(graded.candidates)
-    chosen = selector.select(prompt, candidates)
-    if chosen is None:
-        return 0.0
-    tied = chosen.candidates if isinstance(chosen, Choice) else (chosen,)
-    return sum(correct_of(selector, one, candidates, graded) for one in tied) / len(tied) if tied else 0.0
+    with boundary(name_of(selector)):
+        chosen = selector.select(prompt, candidates)
+        if chosen is None:
+            return 0.0
+        tied = tuple(chosen.candidates) if isinstance(chosen, Choice) else (chosen,)
+        return sum(correct_of(selector, one, candidates, graded) for one in tied) / len(tied) if tied else 0.0
 
 
 def correct_of(selector: Selector, chosen: Candidate, candidates: Sequence[Candidate], graded: Graded) -> bool:
@@ -91,7 +102,7 @@ def correct_of(selector: Selector, chosen: Candidate, candidates: Sequence[Candi
     for candidate, correct in zip(candidates, graded.correct, strict=True):
         if candidate is chosen or candidate == chosen:
             return bool(correct)
-    raise ValueError(f"the selector {selector.name} returned something it was not given: {chosen!r:.80}")
+    raise Fault(f"the selector {selector.name} returned something it was not given: {chosen!r:.80}")
 
 
 def values_at_k(selector: Selector, items: Sequence[Item], ks: Sequence[int]) -> "np.ndarray":
@@ -102,11 +113,11 @@ def values_at_k(selector: Selector, items: Sequence[Item], ks: Sequence[int]) ->
     """
     import numpy as np
 
-    if selector.expected is not None:
+    if selector.expected is None:
+        return np.array([[mean_over_subsets(selector, item, k) for k in ks] for item in items], float)
+    with boundary(name_of(selector)):
         rows = [selector.expected(item.graded, ks) for item in items]
-    else:
-        rows = [[mean_over_subsets(selector, item, k) for k in ks] for item in items]
-    return np.array(rows, float).reshape(len(items), len(ks))
+        return np.array(rows, float).reshape(len(items), len(ks))
 
 
 def mean_over_subsets(selector: Selector, item: Item, k: int) -> float:
@@ -146,7 +157,8 @@ def values_along(selector: Selector, items: Sequence[Item], axis: Axis, grid: Se
     xs = np.asarray(grid, float)
     limits = np.broadcast_to(xs, (len(items), len(xs)))
     if selector.stop is not None:
-        stops = stops_of(selector.stop, items, axis)
+        with boundary(name_of(selector)):
+            stops = stops_of(selector.stop, items, axis)
         limits = np.minimum(budgets_at(stops, xs, items[0].shared_clock), stops[:, None])
     return np.array([values_by(selector, item, axis, own) for item, own in zip(items, limits, strict=True)])
 
@@ -207,17 +219,33 @@ def curves_of(
     items: Sequence[Item],
     selectors: Sequence[Selector],
     budgets: Mapping[Axis, Sequence[float]],
+    faults: dict[str, str] | None = None,
 ) -> tuple[Curve, ...]:
-    """Every selector along k and along each spent axis of `budgets` (see `spent_grid`)."""
-    ks = k_grid(min(len(item.graded) for item in items))
-    curves = [
-        curve_of(view, "k", ks, values_at_k(view.selector, view.items, ks)) for view in views_of(items, selectors, "k")
-    ]
-    for axis, amounts in budgets.items():
-        grid = spent_grid(items, axis, amounts)
-        if grid:
-            curves += [
-                curve_of(view, axis, grid, values_along(view.selector, view.items, axis, grid))
-                for view in views_of(items, selectors, axis)
-            ]
-    return tuple(curves)
+    """Every selector along k and along each spent axis of `budgets` (see `spent_grid`).
+
+    A selector that raises has no curve: `faults` takes the sentence under its name. Raises Fault where there is none.
+    """
+    fewest = min(len(item.graded) for item in items)
+    grids: dict[Axis, Sequence[float]] = {"k": k_grid(fewest)} if fewest else {}
+    grids |= {axis: grid for axis, amounts in budgets.items() if (grid := spent_grid(items, axis, amounts))}
+    broken: dict[str, str] = {} if faults is None else faults
+    curves = []
+    for axis, places in grids.items():
+        for view in views_of(items, selectors, axis):
+            if view.selector.name not in broken:
+                try:
+                    values = values_of(view, axis, places)
+                except Fault as fault:
+                    if faults is None:
+                        raise
+                    broken[view.selector.name] = str(fault)
+                else:
+                    curves.append(curve_of(view, axis, places, values))
+    return tuple(curve for curve in curves if curve.selector not in broken)
+
+
+def values_of(view: View, axis: Axis, grid: Sequence[float]) -> "np.ndarray":
+    """(problems, len(grid)) of what a view shows along an axis."""
+    if axis == "k":
+        return values_at_k(view.selector, view.items, [int(k) for k in grid])
+    return values_along(view.selector, view.items, axis, grid)

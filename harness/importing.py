@@ -13,10 +13,12 @@ from typing import Any, get_args
 
 from harness import plugins
 from harness.errors import UserError, choices
-from harness.grading import classes_of, verdict_rows
+from harness.grading import classes_of, verdict_of, verdict_rows
 from harness.interchange.forms import read_rows
+from harness.locking import writing
 from harness.nouns import Completion, FinishReason, Task
-from harness.runs import Run, begin_run, make_run, writing
+from harness.records import parts
+from harness.runs import Run, begin_run, make_run
 
 KINDS: dict[str, tuple[type, ...]] = {
     "problem_id": (str,),
@@ -153,8 +155,16 @@ def judge_answer(task: Task, gold: str, answer: str | None) -> dict[str, Any]:
     """The verdict on an answer that was recorded already extracted."""
     if answer is None:
         return {"answer": None, "verdict": "no_answer", "reason": "recorded without an answer"}
-    verdict = task.grade(gold, answer)
+    verdict = verdict_of(task, gold, answer)
     return {"answer": answer, "verdict": verdict.outcome, "reason": verdict.reason}
+
+
+def check_same(run: Run, completions: Sequence[Completion]) -> None:
+    """Refuse to go on with the import of another recording. Raises UserError."""
+    stored = run.completion_columns("problem_id", "sample_index", "text").to_pylist()
+    fresh = [{"problem_id": row.problem_id, "sample_index": row.sample_index, "text": row.text} for row in completions]
+    if stored and stored != fresh:
+        raise UserError(f"'{run.path}' holds the beginning of another import; choose another --out or remove it")
 
 
 def import_file(
@@ -163,8 +173,8 @@ def import_file(
 ) -> tuple[Run, dict[str, int]]:  # fmt: skip
     """Make the run at `out`; returns it with the counts of its verdicts.
 
-    The task only grades here: its problems are not looked at. Raises UserError; nothing is half
-    imported, since a run counts from the moment its manifest is written, which is last.
+    The task only grades here: its problems are not looked at. An import that was killed is gone on with; until it is
+    whole its run is INVALID. Raises UserError.
     """
     problems = grouped(file, form)
     task = plugins.load_task(task_name, task_options, data)
@@ -176,7 +186,8 @@ def import_file(
     }  # fmt: skip
     verdicts = [verdict for rows in problems.values() for verdict in graded_rows(task, rows, regrade)]
     with writing(out):
-        if begin_run(out, spec) is not None:
+        begun = begin_run(out, spec)
+        if begun is not None and begun.manifest["validity"]["verdict"] == "VALID":
             raise UserError(f"'{out}' already holds this import; choose another --out or remove it")
         completions = [completion_of(row) for rows in problems.values() for row in rows]
         scores = [score_row(r) for rows in problems.values() for r in rows if reward_of(r)]
@@ -184,10 +195,15 @@ def import_file(
             {"problem_id": name, "prompt": rows[0].get("prompt", ""), "gold": rows[0]["gold"], "meta": {}}
             for name, rows in problems.items()
         ]
-        run = make_run(out, spec, heads)
-        run.add_completions(completions)
-        run.add_verdicts(verdicts)
-        run.add_scores(scores)
+        run = begun or make_run(out, spec, heads)
+        check_same(run, completions)
+        # Each is one part, which is whole or not there.
+        if not parts(out / "completions"):
+            run.add_completions(completions)
+        if not parts(out / "verdicts"):
+            run.add_verdicts(verdicts)
+        if not parts(out / "scores"):
+            run.add_scores(scores)
         run.manifest |= {"engine": {"engine": "recorded"}, "validity": {"verdict": "VALID", "reasons": [], "mend": []}}
         run.save()
     return run, dict(Counter(verdict["verdict"] for verdict in verdicts))

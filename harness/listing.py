@@ -42,7 +42,10 @@ def kind_of(config: Path) -> plugins.Group:
 
 def spell_default(parameter: inspect.Parameter) -> str:
     """A default as it would be typed."""
-    return "required" if parameter.default is inspect.Parameter.empty else str(parameter.default).lower()
+    default = parameter.default
+    if default is inspect.Parameter.empty:
+        return "required"
+    return default if isinstance(default, str) else str(default).lower()
 
 
 def shipped_checkpoints(group: plugins.Group) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ from typing import Any
 from harness import __version__
 from harness.budgets import unix_s
 from harness.errors import UserError
+from harness.manifest_form import misfit
+from harness.storing import put_text, sentence_of
 
 PACKAGES = (
     "torch",
@@ -31,6 +33,8 @@ PACKAGES = (
     "numpy",
 )
 SCHEMA = 1
+SIGNATURE = "sha256"
+"""The name of the manifest's own digest in it."""
 
 
 def versions() -> dict[str, str]:
@@ -124,10 +128,15 @@ def new_manifest(spec: Mapping[str, Any], problems: Sequence[Mapping[str, Any]])
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Replace `manifest.json` by a whole new one."""
-    unfinished = folder / ".manifest.json.unfinished"
-    unfinished.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "manifest.json")
+    """Replace `manifest.json` by a whole new one, durably. Raises UserError when the file system refuses."""
+    text = json.dumps(manifest, indent=2, default=str)
+    signed = json.loads(text) | {SIGNATURE: signature(json.loads(text))}
+    put_text(folder / "manifest.json", json.dumps(signed, indent=2) + "\n")
+
+
+def signature(manifest: Mapping[str, Any]) -> str:
+    """The digest of everything else in a manifest that was read, by which damage to it is found."""
+    return digest({name: value for name, value in manifest.items() if name != SIGNATURE})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -137,8 +146,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"'{folder}' is not a run: it has no manifest.json; `ttc bench` or `ttc import` makes one")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(sentence_of(error, path, "read")) from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error})") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"'{path}' is not a manifest of schema {SCHEMA}; it was written by another version")
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise UserError(
+            f"'{path}' is a manifest of schema {found!r:.40}, written by another version; this program reads {SCHEMA}"
+        )
+    if wrong := misfit(manifest):
+        raise UserError(f"'{path}' is damaged: its field {wrong} is missing or holds what it should not")
     return manifest

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from harness.columns import Columns, StepScores
 
 Outcome = Literal["correct", "wrong", "unparsed", "no_answer", "timeout"]
-FinishReason = Literal["stop", "length", "deadline", "error"]
+FinishReason = Literal["stop", "length", "deadline", "error", "dropped"]
+"""`dropped`: a strategy gave it up, see `harness.strategies`."""
 
 
 class Message(NamedTuple):
@@ -80,12 +81,13 @@ class Sampling:
     seed: int = 0
 
 
-def stream_seed(seed: int, problem_id: str, sample_index: int) -> int:
-    """The 63-bit key of one completion's random stream.
+def stream_seed(seed: int, problem_id: str, sample_index: int, step: int = 0) -> int:
+    """The 63-bit key of one completion's random stream; what a strategy goes on with has a stream for each step.
 
     It depends on nothing else, so that batching, resuming and adding workers never change the variates a sample sees.
     """
-    digest = hashlib.sha256(f"{seed}\0{problem_id}\0{sample_index}".encode()).digest()
+    steps = f"\0{step}" if step else ""
+    digest = hashlib.sha256(f"{seed}\0{problem_id}\0{sample_index}{steps}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -97,11 +99,12 @@ class Request:
     sample_index: int
     prompt: Prompt
     sampling: Sampling
+    step: int = 0
 
     @property
     def seed(self) -> int:
         """The key of this completion's random stream (`stream_seed`)."""
-        return stream_seed(self.sampling.seed, self.problem_id, self.sample_index)
+        return stream_seed(self.sampling.seed, self.problem_id, self.sample_index, self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class Completion:
 
     `batch_size` is the mean number of rows in flight while it was decoded; `logprob` is the sum over its tokens under
     the distribution that was sampled from, None where the engine does not know it; `segment` counts the sittings of a
-    run.
+    run; `spent_flops` and `spent_tokens` are what the whole scope had spent when it finished, where a strategy counts.
     """
 
     problem_id: str
@@ -130,6 +133,8 @@ class Completion:
     logprob: float | None = None
     error: str | None = None
     segment: int = 0
+    spent_flops: float | None = None
+    spent_tokens: int | None = None
 
 
 class Model(Protocol):

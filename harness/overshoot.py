@@ -14,6 +14,8 @@ ALLOWED_STEPS = 2.0
 """Mean decode steps past the deadline that count as kept: the one that ran when it struck may be a slow one."""
 ALLOWED_SHARE = 0.01
 """The share of scopes that may overshoot by more before the run is INVALID."""
+ENDED, INTERRUPTED = "generate", "interrupted"
+"""The phase of a scope's timing: it ended, or a sitting ended within it."""
 SUFFIX: Mapping[Unit, str] = {"seconds": "s", "flops": "flops", "tokens": "tokens"}
 
 
@@ -59,9 +61,10 @@ class Pace:
 
 
 def scope_timing(
-    problem_id: str | None, pace: Pace, deadline: Deadline, elapsed_s: float, outside_s: float, segment: int
-) -> dict[str, Any]:
-    """One row of timing.parquet for a scope that has ended.
+    problem_id: str | None, pace: Pace, deadline: Deadline, elapsed_s: float, outside_s: float, segment: int,
+    phase: str = ENDED,
+) -> dict[str, Any]:  # fmt: skip
+    """One row of timing.parquet for a scope that has ended, or for what an interrupted one took until then.
 
     `elapsed_s` is what this sitting took, `outside_s` how much of it the engine waited for the harness.
     """
@@ -74,7 +77,7 @@ def scope_timing(
         over_steps = None if step is None else over / step
     return {
         "segment": segment,
-        "phase": "generate",
+        "phase": phase,
         "problem_id": problem_id,
         "elapsed_s": elapsed_s,
         "spent": deadline.spent,

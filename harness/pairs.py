@@ -1,14 +1,14 @@
 """Pairs of a gold answer and a model's, judged one line at a time: the work behind `ttc grade`."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.budgets import Clock, monotonic
 from harness.errors import UserError
-from harness.grading import THREADS
+from harness.grading import THREADS, answer_or_verdict, verdict_of
+from harness.inert import read_json
 from harness.nouns import Task, Verdict
 
 AT_ONCE = 4096
@@ -22,8 +22,8 @@ def read_pairs(lines: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_json(line)
+        except ValueError as error:
             raise UserError(f"{where}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict) or not isinstance(row.get("gold"), str) or not row["gold"].strip():
             raise UserError(f"{where}, line {number}: wants an object whose gold is a text, got {line.strip():.60}")
@@ -38,8 +38,10 @@ def read_pairs(lines: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
 def judge(task: Task, row: Mapping[str, Any], clock: Clock = monotonic) -> dict[str, Any]:
     """One line's verdict: the line plus `answer`, `verdict`, `reason`, `ms` (extraction and grading)."""
     began = clock()
-    answer = row["pred"] if "pred" in row else task.extract(row["text"])
-    verdict = Verdict("no_answer", "no answer in the text") if answer is None else task.grade(row["gold"], answer)
+    answer, stead = row.get("pred"), Verdict("no_answer")
+    if answer is None:
+        answer, stead = answer_or_verdict(task, row["text"], "stop")
+    verdict = stead if answer is None else verdict_of(task, row["gold"], answer)
     ms = 1e3 * (clock() - began)
     return {**row, "answer": answer, "verdict": verdict.outcome, "reason": verdict.reason, "ms": round(ms, 3)}
 

@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.errors import UserError, choices
+from harness.faults import boundary, told
+from harness.lines import is_file
 from harness.nouns import Model, PlainRewardModel, RewardModel, Selector, Task
 from harness.plugin_options import options_of, positional_names, read_options
 
-Group = Literal["tasks", "models", "selectors", "reward_models", "reports"]
+Group = Literal["tasks", "models", "selectors", "reward_models", "strategies", "reports"]
 
 PACKAGES: dict[Group, str] = {
     "tasks": "harness.tasks",
     "models": "harness.models",
     "selectors": "harness.selectors",
     "reward_models": "harness.models.reward_models",
+    "strategies": "harness.models.strategies",
     "reports": "harness.reports",
 }
 SINGULAR: dict[Group, str] = {
@@ -34,10 +37,13 @@ SINGULAR: dict[Group, str] = {
     "models": "engine",
     "selectors": "selector",
     "reward_models": "reward model",
+    "strategies": "strategy",
     "reports": "report",
 }
 
 
+FILE_MODULE = "ttc_plugin_"
+"""How the modules made of users' files begin, which no other process can import by name."""
 CHECKPOINTS = "reward"
 """The built-in reward model that loads any checkpoint of one."""
 
@@ -107,9 +113,9 @@ def load_function(group: Group, reference: str) -> Callable[..., Any]:
 
 def load_file(path: Path) -> Any:
     """Import a user's Python file by path. Raises UserError when it is not there or fails to run."""
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no file '{path}' to take the plug-in from (looked from {Path.cwd()})")
-    name = f"ttc_plugin_{path.stem}_{abs(hash(path.resolve())):x}"
+    name = f"{FILE_MODULE}{path.stem}_{abs(hash(path.resolve())):x}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -121,7 +127,7 @@ def load_file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UserError(f"the plug-in file '{path}' fails when imported: {type(error).__name__}: {error}") from error
+        raise UserError(f"the plug-in file '{path}' fails when imported: {told(error)}") from error
     return module
 
 
@@ -134,6 +140,8 @@ def import_module(name: str) -> Any:
         raise UserError(
             f"no module '{error.name}' to take the plug-in from; install it or write ./file.py:name"
         ) from error
+    except Exception as error:
+        raise UserError(f"the plug-in module '{name}' fails when imported: {told(error)}") from error
     finally:
         sys.path.remove(str(Path.cwd()))
 
@@ -157,7 +165,8 @@ def load_task(reference: str, pairs: Sequence[str] = (), data: str | None = None
         if "data" not in options_of(function):
             raise UserError(f"{label} reads no data file; leave out --data '{data}'")
         options["data"] = data
-    task = function(**options)
+    with boundary(label):
+        task = function(**options)
     if not isinstance(task, Task):
         raise UserError(f"{label} returned {type(task).__name__}, not a Task (from harness.nouns import Task)")
     return task
@@ -170,7 +179,8 @@ def load_selector(reference: str, pairs: Sequence[str] = ()) -> Selector:
     name = reference.rpartition(":")[2]
     if len(positional_names(function)) == 2:
         return Selector(name, select=functools.partial(function, **options))
-    selector = function(**options)
+    with boundary(f"selector {reference}"):
+        selector = function(**options)
     if not isinstance(selector, Selector):
         raise UserError(
             f"selector {reference} is neither a function of (prompt, candidates) nor one that returns a Selector; "
@@ -210,7 +220,8 @@ def load_reward_model(reference: str, pairs: Sequence[str] = ()) -> RewardModel:
     function, label = reward_function(reference), f"reward model {reference}"
     options = read_options(function, label, pairs)
     if not names_reward_model(reference):
-        loaded: RewardModel = function(reference, **options)
+        with boundary(label):
+            loaded: RewardModel = function(reference, **options)
         return loaded
     if len(positional_names(function)) == 2:
         return PlainRewardModel(reference, functools.partial(function, **options))
@@ -218,7 +229,8 @@ def load_reward_model(reference: str, pairs: Sequence[str] = ()) -> RewardModel:
         raise UserError(
             f"'{reference}' loads checkpoints of reward models; write the checkpoint itself, for example zoo/orm"
         )
-    model = function(**options)
+    with boundary(label):
+        model = function(**options)
     if not hasattr(model, "score"):
         raise UserError(
             f"{label} is neither a function of (prompt, completions) nor one that returns something with a method "
@@ -254,12 +266,16 @@ def load_model(model: str, engine: str, pairs: Sequence[str] = ()) -> Model:
     """Load a checkpoint into an engine, or build the model plug-in that `model` names. Raises UserError."""
     if not names_checkpoint(model):
         function = load_function("models", model)
-        plain: Model = function(**read_options(function, f"model {model}", pairs))
+        own = read_options(function, f"model {model}", pairs)
+        with boundary(f"model {model}"):
+            plain: Model = function(**own)
         return plain
     function = load_function("models", engine)
     if not positional_names(function):
         raise UserError(f"engine {engine} takes no checkpoint; write its name in the place of '{model}'")
-    loaded: Model = function(model, **read_options(function, f"engine {engine}", pairs))
+    options = read_options(function, f"engine {engine}", pairs)
+    with boundary(f"engine {engine}"):
+        loaded: Model = function(model, **options)
     return loaded
 
 

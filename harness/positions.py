@@ -65,6 +65,9 @@ def generation_positions(run: Recorded, some: "np.ndarray") -> dict[str, "np.nda
     there = run.there[some]
     spent = {axis: np.full(len(some), np.inf) for axis in ("seconds", "flops", "tokens")}
     flops, tokens = spent_when_finished({name: column[there] for name, column in columns.items()})
+    # A strategy counts what it spends on continuations that it gives up, which have no row.
+    counted = columns["spent_flops"][there], columns["spent_tokens"][there]
+    flops, tokens = (np.where(np.isnan(own), rest, own) for own, rest in zip(counted, (flops, tokens), strict=True))
     spent["seconds"][there], spent["flops"][there], spent["tokens"][there] = columns["finished_s"][there], flops, tokens
     for places in spent.values():
         places[run.cut[some]] = np.inf

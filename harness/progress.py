@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from harness.budgets import Clock, monotonic
+from harness.inert import inert_line
 
 EVERY_S = 10.0
 """Seconds between the plain lines written where there is no terminal."""
@@ -107,6 +108,7 @@ def chooser(quiet: bool, clock: Clock = monotonic) -> ShowProgress:
     def show(title: str, total: int) -> Progress:
         if quiet:
             return Quiet()
+        title = inert_line(title)
         return Bar(title, total) if sys.stderr.isatty() else Lines(title, total, sys.stderr, clock)
 
     return show

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEY = ("problem_id", "sample_index")
 TIMES = ("started_s", "first_token_s", "finished_s")
-WORK = ("completion_tokens", "prefill_flops", "decode_flops")
+WORK = ("completion_tokens", "prefill_flops", "decode_flops", "spent_flops", "spent_tokens")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class Recorded:
     """One run as arrays over its rows; problem i has the rows `starts[i]` to `starts[i + 1]`.
 
     `completion_row` and `verdict_row` say where a row's text and answer lie in the stored parts laid end to end, -1 for
-    nowhere. `cut` marks what has no finish: never begun, cut by the deadline, failed.
+    nowhere. `cut` marks what has no finish: never begun, cut by the deadline, failed, dropped.
     """
 
     problem_ids: Sequence[str]
@@ -114,7 +114,7 @@ def read_recorded(run: Run) -> Recorded:
         wanted = np.unique(np.concatenate((wanted, asked.ravel())))
     rows = rows_of(keys, wanted)
     reasons = table["finish_reason"].to_numpy()
-    cut = picked(np.isin(reasons, ["deadline", "error"]), rows, True).astype(bool)
+    cut = picked(np.isin(reasons, ["deadline", "error", "dropped"]), rows, True).astype(bool)
     numbers = {name: picked(numbers_of(table, name), rows, np.nan) for name in (*TIMES, *WORK)}
     counts = {f"finish_{name}": n for name, n in counted(reasons[rows[rows >= 0]]).items()}
     verdict_row, correct, classes, outcomes = read_verdicts(run, problem_ids, wanted)

@@ -11,8 +11,10 @@ from harness import plugins
 from harness.comparable import Setting, reasons_apart, setting_of, together
 from harness.comparison import TaskComparison
 from harness.errors import UserError
+from harness.inert import inert_line
 from harness.nouns import Selector
 from harness.runs import Run
+from harness.storing import plainly
 from harness.summary import Curve, RunSummary, as_document
 from harness.timing_tables import TimingTable, read_timings
 
@@ -103,30 +105,34 @@ def write_reports(summaries: Sequence[RunSummary], out: Path, material: Material
     except OSError as error:
         raise UserError(f"cannot write the report to '{out}' ({error.strerror}); choose another --out") from None
     for sentence in reasons_apart(summaries, material.settings):
-        print(sentence, file=sys.stderr)
+        print(inert_line(sentence), file=sys.stderr)
     written: list[Path] = []
     for name in plugins.names("reports"):
         function = plugins.load_function("reports", name)
         more = {"material": material} if "material" in inspect.signature(function).parameters else {}
-        written += function(summaries, out, **more)
+        with plainly(out):
+            written += function(summaries, out, **more)
     return written
 
 
 def tell(summaries: Sequence[RunSummary], written: Sequence[Path], runs: Sequence[Run], json_: bool) -> None:
-    """Print the JSON document, or the table followed by where everything is."""
+    """Print the JSON document, or the table followed by where everything is; what selectors raised goes to stderr."""
+    for summary in summaries:
+        for fault in summary.faults.values():
+            print(inert_line(f"ttc: {summary.run}: {fault}; it has no curves"), file=sys.stderr)
     if json_:
         print(json.dumps(as_document(summaries)))
         return
     print_table(summaries)
     for summary, run in zip(summaries, runs, strict=True):
         for reason, mend in zip(summary.reasons, mends(run, len(summary.reasons)), strict=True):
-            print(f"{summary.run} is INVALID: {reason}{mend}")
+            print(inert_line(f"{summary.run} is INVALID: {reason}{mend}"))
     for label, kind in (("figure", ".png"), ("points", ".csv"), ("page", ".html")):
         for path in written:
             if path.suffix == kind:
-                print(f"{label:7} {path}")
+                print(inert_line(f"{label:7} {path}"))
     for run in runs:
-        print(f"{'run':7} {run.path}")
+        print(inert_line(f"{'run':7} {run.path}"))
 
 
 def mends(run: Run, count: int) -> list[str]:
@@ -160,7 +166,7 @@ def print_table(summaries: Sequence[RunSummary]) -> None:
                 summary.budget or "none",
                 summary.validity,
             )
-            table.add_row(*map(Text, cells))
+            table.add_row(*(Text(inert_line(cell)) for cell in cells))
     width = None if sys.stdout.isatty() else 140
     Console(width=width, highlight=False, soft_wrap=False).print(table)
 

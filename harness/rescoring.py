@@ -7,9 +7,10 @@ from typing import Any
 from harness import plugins
 from harness.budgets import Clock, monotonic
 from harness.errors import UserError
+from harness.locking import writing
 from harness.nouns import Problem, Prompt
 from harness.progress import ShowProgress
-from harness.runs import Run, writing
+from harness.runs import Run, take_over
 from harness.scopes import Scope
 from harness.scoring import FINISHED, Asked, Judge, Judging, Row
 
@@ -47,16 +48,27 @@ def warm_up_judges(judges: Sequence[Judge], prompt: Prompt) -> None:
 def judging_of(
     run: Run, judges: Sequence[Judge], problems: Sequence[Problem], scopes: Sequence[Scope]
 ) -> tuple[Judging, list[Scope]]:
-    """What a sitting scores with, and its scopes: an interrupted one goes on after what scoring has cost it so far."""
+    """What a sitting scores with, and its scopes (see `unscored_of`)."""
+    left, charged = unscored_of(run, [judge.name for judge in judges], problems, scopes)
+    return Judging(judges, {problem.id: problem.prompt for problem in problems}, left), charged
+
+
+def unscored_of(
+    run: Run, judges: Sequence[str], problems: Sequence[Problem], scopes: Sequence[Scope]
+) -> tuple[dict[str | None, list[Asked]], list[Scope]]:
+    """What earlier sittings left unscored, by scope, and the scopes.
+
+    An interrupted one goes on after what scoring has cost it so far. `judges` are the reward models' names.
+    """
     prompts = {problem.id: problem.prompt for problem in problems}
-    begun = [scope.problem_id for scope in scopes if scope.used_s > 0]
+    begun = [scope.problem_id for scope in scopes if not scope.fresh]
     if not judges or not begun:
-        return Judging(judges, prompts), list(scopes)
+        return {}, list(scopes)
     wanted = list(prompts) if None in begun else [name for name in begun if name is not None]
     left: dict[str | None, list[Asked]] = {}
-    for one in owed(run, set.intersection(*(run.scored(judge.name) for judge in judges)), prompts, wanted):
+    for one in owed(run, set.intersection(*(run.scored(name) for name in judges)), prompts, wanted):
         left.setdefault(None if None in begun else one.problem_id, []).append(one)
-    return Judging(judges, prompts, left), charge_scored(scopes, run.scores())
+    return left, charge_scored(scopes, run.scores())
 
 
 def charge_scored(scopes: Sequence[Scope], scores: Sequence[Mapping[str, Any]]) -> list[Scope]:
@@ -81,17 +93,19 @@ def owed(run: Run, seen: Collection[Key], prompts: Mapping[str, Prompt], problem
     ]
 
 
-def prompts_of(run: Run) -> tuple[dict[str, Prompt], str]:
+def prompts_of(run: Run, named: str | None = None) -> tuple[dict[str, Prompt], str]:
     """What was asked, by problem id, and where it was taken from.
 
     The task gives the prompts as it gave them to the model; a run whose task is gone, or has other problems, such as
-    one of recorded completions, has only the texts that the model read.
+    one of recorded completions, has only the texts that the model read. So has one whose task is a file or a module of
+    somebody's, unless the user has `named` it: a run that comes from elsewhere must not say what code runs here.
     """
     stored: dict[str, Prompt] = {row["problem_id"]: row["prompt"] for row in run.problems()}
-    if run.spec["engine"] == "recorded":
+    recorded = run.spec["engine"] == "recorded" or plugins.is_reference(run.spec["task_plugin"])
+    if recorded and named is None:
         return stored, "stored"
     try:
-        task = plugins.load_task(run.spec["task_plugin"], run.spec["task_options"], run.spec["data"])
+        task = plugins.load_task(named or run.spec["task_plugin"], run.spec["task_options"], run.spec["data"])
     except UserError:
         return stored, "stored"
     known = {problem.id: problem.prompt for problem in task.problems if problem.id in stored}
@@ -100,12 +114,16 @@ def prompts_of(run: Run) -> tuple[dict[str, Prompt], str]:
 
 def note_judges(run: Run, judges: Sequence[Judge], **more: Any) -> None:
     """Put the facts of each reward model into the manifest: one entry per reward model, in it one for each use."""
-    entries: list[dict[str, Any]] = run.manifest.setdefault("reward_models", []) if judges else []
-    for judge in judges:
-        facts = judge.facts()
+    note_uses(run, [judge.facts() for judge in judges], **more)
+
+
+def note_uses(run: Run, uses: Sequence[dict[str, Any]], **more: Any) -> None:
+    """`note_judges` from the facts alone, which `Judge.facts` gives."""
+    entries: list[dict[str, Any]] = run.manifest.setdefault("reward_models", []) if uses else []
+    for facts in uses:
         head = {name: facts.pop(name) for name in ("name", "options", "model")}
-        before = [entry for entry in entries if entry["name"] == judge.name]
-        entries[:] = [entry for entry in entries if entry["name"] != judge.name]
+        before = [entry for entry in entries if entry["name"] == head["name"]]
+        entries[:] = [entry for entry in entries if entry["name"] != head["name"]]
         entries.append({**head, "uses": [*(use for entry in before for use in entry["uses"]), {**more, **facts}]})
 
 
@@ -121,9 +139,11 @@ def check_options(run: Run, reference: str, pairs: Sequence[str]) -> None:
 
 def score_runs(
     runs: Sequence[Run], references: Sequence[str], options: Sequence[str], show: ShowProgress,
-    clock: Clock = monotonic,
+    clock: Clock = monotonic, task: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Score runs with reward models, each loaded once and only if it has something to score. Returns what was done.
+
+    `task` names the task plug-in that the prompts are taken from, see `prompts_of`.
 
     Raises UserError.
     """
@@ -138,8 +158,8 @@ def score_runs(
                 continue
             if judge is None:
                 judge = load_judge(reference, pairs, clock)
-                warm_up_judges([judge], next(iter(prompts_of(run)[0].values())))
-            told.append(score_run(run, judge, show))
+                warm_up_judges([judge], next(iter(prompts_of(run, task)[0].values())))
+            told.append(score_run(run, judge, show, task))
             judge = judge.again()
         if judge is not None:
             judge.close()
@@ -159,37 +179,38 @@ def count_left(run: Run, reward_model: str) -> int:
     return max(0, sum(reason in FINISHED for reason in reasons) - len(run.scored(reward_model)))
 
 
-def score_run(run: Run, judge: Judge, show: ShowProgress) -> dict[str, Any]:
+def score_run(run: Run, judge: Judge, show: ShowProgress, task: str | None = None) -> dict[str, Any]:
     """Score what a reward model has not seen of a run; what is there stays. Returns the counts and the cost.
 
     Parts are stored as it goes on, so that a kill keeps whole parts and the same command goes on after them. Raises
     UserError when another process writes the run.
     """
     with writing(run.path):
-        prompts, source = prompts_of(run)
+        take_over(run)
+        prompts, source = prompts_of(run, task)
         seen = run.scored(judge.name)
+        waiting: list[Row] = []
         try:
             with show(f"scoring {run.name}", count_left(run, judge.name)) as progress:
-                for rows in scored_parts(run, judge, seen, prompts):
-                    run.add_scores(rows)
+                for rows in scored_batches(run, judge, seen, prompts):
+                    waiting += rows
+                    if len(waiting) >= STORED_AT_ONCE:
+                        stored, waiting = waiting, []
+                        run.add_scores(stored)
                     progress.update(judge.scored + judge.unscored + judge.failed, judge.name)
         finally:
+            run.add_scores(waiting)
             note_judges(run, [judge], sitting="afterwards", prompts=source)
             run.save()
     return report(run, judge.name, len(seen), judge)
 
 
-def scored_parts(
+def scored_batches(
     run: Run, judge: Judge, seen: Collection[Key], prompts: Mapping[str, Prompt]
 ) -> Iterator[Sequence[Row]]:
-    """Rows of scores, a part at a time; completions of one problem are scored side by side."""
+    """Rows of scores, a batch at a time; completions of one problem are scored side by side."""
     ids, at_once = list(prompts), max(1, READ_AT_ONCE // max(1, run.spec["samples"]))
-    rows: list[Row] = []
     for first in range(0, len(ids), at_once):
         waiting = owed(run, seen, prompts, ids[first : first + at_once])
         for start in range(0, len(waiting), judge.max_batch_size):
-            rows += judge.score(waiting[start : start + judge.max_batch_size])
-            if len(rows) >= STORED_AT_ONCE:
-                yield rows
-                rows = []
-    yield rows
+            yield judge.score(waiting[start : start + judge.max_batch_size])

@@ -2,19 +2,16 @@
 
     RUN/manifest.json  problems.parquet  completions/*.parquet  verdicts/*.parquet  scores/*.parquet  timing.parquet
 
-One process writes a run at a time, by a lock of the operating system that dies with it. Reading needs no lock.
+One process writes a run at a time (`harness.locking`). Reading needs no lock.
 """
 
 import contextlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import filelock
 
 from harness.budgets import Budget, Scope, parse_budget
 from harness.errors import UserError
@@ -22,6 +19,7 @@ from harness.manifest import new_manifest, read_manifest, write_manifest
 from harness.nouns import Completion
 from harness.records import (
     COMPLETIONS,
+    KINDS,
     PROBLEMS,
     SCORES,
     TIMING,
@@ -30,12 +28,17 @@ from harness.records import (
     columns_of,
     each_part,
     last_of_each,
+    next_number,
+    number_of,
+    opened_part,
     parts,
     read_part,
     read_parts,
     write_table,
 )
+from harness.resuming import SET_ASIDE, close_killed, is_open, set_aside_torn, set_aside_unfinished
 from harness.scopes import STORED_COLUMNS, Tally
+from harness.storing import UNFINISHED, plainly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +77,10 @@ class Run:
     def problems(self) -> list[dict[str, Any]]:
         """The rows of problems.parquet, in task order; `meta` is read back from JSON."""
         rows: list[dict[str, Any]] = read_part(self.path / "problems.parquet", PROBLEMS).to_pylist()
-        return [row | {"meta": json.loads(row["meta"])} for row in rows]
+        try:
+            return [row | {"meta": json.loads(row["meta"])} for row in rows]
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"'{self.path / 'problems.parquet'}' has a meta that is no JSON ({error})") from None
 
     def completions(self) -> list[dict[str, Any]]:
         """Every stored completion once, in the order of storing. All of them at once: for runs that fit in memory."""
@@ -95,10 +101,9 @@ class Run:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        schema = {"completions": COMPLETIONS, "verdicts": VERDICTS}[kind]
         wanted = pa.array(problem_ids, pa.string())
         found = [
-            part.filter(pc.is_in(part["problem_id"], wanted)) for part in each_part(self.path / kind, schema, only)
+            part.filter(pc.is_in(part["problem_id"], wanted)) for part in each_part(self.path / kind, KINDS[kind], only)
         ]
         if not found:
             yield from ([] for _ in problem_ids)
@@ -107,8 +112,10 @@ class Run:
         numbers = pc.index_in(table["problem_id"], wanted).to_numpy()
         order = np.argsort(numbers, kind="stable")
         ends = np.searchsorted(numbers[order], np.arange(len(problem_ids) + 1))
-        for start, end in itertools.pairwise(ends):
-            yield last_of_each(table.take(order[start:end]).to_pylist(), KEY)
+        # Once for all: taking a problem's rows out of many chunks would copy all chunks for each problem.
+        table = table.combine_chunks().take(order)
+        for start, end in itertools.pairwise(ends.tolist()):
+            yield last_of_each(table.slice(start, end - start).to_pylist(), KEY)
 
     def tally(self, problem_ids: Sequence[str], samples: int) -> Tally:
         """What is stored of each of these problems."""
@@ -119,10 +126,23 @@ class Run:
 
     def graded(self, problem_ids: Sequence[str], samples: int) -> "np.ndarray":
         """Which completions have a verdict, (problems, samples) bool."""
+        return self.marked("verdicts", problem_ids, samples)
+
+    def marked(self, kind: str, problem_ids: Sequence[str], samples: int, **among: Sequence[str]) -> "np.ndarray":
+        """Which completions have a row in this folder, (problems, samples) bool; rows of others are not looked at.
+
+        `among` names columns, and the values that a row must have there to count.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         tally = Tally.empty(problem_ids, samples)
-        for part in each_part(self.path / "verdicts", VERDICTS, KEY):
+        for part in each_part(self.path / kind, KINDS[kind], (*KEY, *among)):
+            for name, values in among.items():
+                part = part.filter(pc.is_in(part[name], pa.array(values, pa.string())))
             problems, indices = tally.places(part)
-            tally.done[problems[problems >= 0], indices[problems >= 0]] = True
+            known = (problems >= 0) & (indices >= 0) & (indices < samples)
+            tally.done[problems[known], indices[known]] = True
         return tally.done
 
     def verdicts(self) -> list[dict[str, Any]]:
@@ -141,7 +161,9 @@ class Run:
         return {(row["problem_id"], row["sample_index"]) for row in rows if row["reward_model"] == reward_model}
 
     def save(self) -> None:
-        """Write the manifest."""
+        """Write the manifest, with how many numbers of parts are given out, so that a part is missed."""
+        before = self.manifest.get("parts", {})
+        self.manifest["parts"] = {kind: max(before.get(kind, 0), next_number(self.path / kind)) for kind in KINDS}
         write_manifest(self.path, self.manifest)
 
     def add_completions(self, completions: Sequence[Completion], segment: int = 0) -> None:
@@ -167,7 +189,8 @@ class Run:
 
         path = self.path / "timing.parquet"
         whole = [read_part(path, TIMING)] if path.is_file() else []
-        fresh = [part for part in parts(self.path / "timing") if int(part.stem) >= self.folded()]
+        folded = self.folded()
+        fresh = [part for part in parts(self.path / "timing") if number_of(part) >= folded]
         tables = whole + [read_part(part, TIMING) for part in fresh]
         return pa.concat_tables(tables) if tables else TIMING.empty_table()
 
@@ -177,22 +200,23 @@ class Run:
 
     def folded(self) -> int:
         """How many parts of timing/ are in timing.parquet."""
-        import pyarrow.parquet as pq
-
         path = self.path / "timing.parquet"
-        metadata = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
-        return int(metadata.get(FOLDED, b"0"))
+        if not path.is_file():
+            return 0
+        with opened_part(path) as opened:
+            return int((opened.schema_arrow.metadata or {}).get(FOLDED, b"0"))
 
     def fold_timing(self) -> None:
         """Put all parts of timing/ into timing.parquet and take them away; a kill in between loses and doubles none."""
         there = parts(self.path / "timing")
         table = self.timing_table()
         if there or not (self.path / "timing.parquet").is_file():
-            upto = max(self.folded(), int(there[-1].stem) + 1 if there else 0)
+            upto = max(self.folded(), next_number(self.path / "timing"))
             columns = TIMING.with_metadata({**TIMING.metadata, FOLDED: str(upto).encode()})
             write_table(self.path / "timing.parquet", table.cast(columns), columns)
-        for part in there:
-            part.unlink()
+        with plainly(self.path / "timing"):
+            for part in there:
+                part.unlink()
         with contextlib.suppress(OSError):
             (self.path / "timing").rmdir()
 
@@ -214,53 +238,11 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     return found
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Hold the run folder's lock. Raises UserError naming the holder's process when another one writes there.
-
-    A folder in which no run came about is left as it was: what this made is taken away again.
-    """
-    if path.is_file():
-        raise UserError(f"'{path}' is a file; --out wants a folder")
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path / ".lock", blocking=False):
-            (path / ".writer").write_text(f"{os.getpid()}\n")
-            try:
-                yield
-            finally:
-                (path / ".writer").unlink(missing_ok=True)
-                if not (path / "manifest.json").exists():
-                    clear_away(path, made)
-    except filelock.Timeout:
-        raise UserError(
-            f"another process ({read_holder(path)}) is writing '{path}'; wait for it or choose another --out"
-        ) from None
-    except PermissionError as error:
-        raise UserError(f"cannot write in '{path}' ({error.strerror}); choose another --out") from None
-
-
-def clear_away(path: Path, made: Sequence[Path]) -> None:
-    """Remove the lock and the folders that were made for a run that did not come about."""
-    (path / ".lock").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        for folder in made:
-            folder.rmdir()
-
-
-def read_holder(path: Path) -> str:
-    """The process that holds the lock, for a sentence."""
-    try:
-        return f"process {int((path / '.writer').read_text())}"
-    except (OSError, ValueError):
-        return "unknown process"
-
-
 def begin_run(path: Path, spec: Mapping[str, Any]) -> Run | None:
     """The run that `path` already holds, to go on with, or None when the folder is free for a new one.
 
-    Call it under `writing`. Raises UserError when the folder holds something else or a run of another spec.
+    What a killed writer left unfinished is set aside (`harness.resuming`). Call it under `writing`. Raises UserError
+    when the folder holds something else or a run of another spec.
     """
     if (path / "manifest.json").exists():
         run = Run(path, read_manifest(path))
@@ -271,13 +253,23 @@ def begin_run(path: Path, spec: Mapping[str, Any]) -> Run | None:
                     f"'{path}' holds a run with {name} = {run.spec.get(name)!r}, not {same.get(name)!r}; "
                     "choose another --out, or repeat the command that made it to go on with it"
                 )
+        take_over(run)
         return run
     # A run killed before its first manifest leaves only these; they are made again.
-    own = (".lock", ".writer", "problems.parquet")
-    strangers = [file.name for file in path.iterdir() if file.name not in own and not file.name.endswith(".unfinished")]
+    own = (".lock", ".writer", "problems.parquet", SET_ASIDE)
+    strangers = [file.name for file in path.iterdir() if file.name not in own and not file.name.endswith(UNFINISHED)]
     if strangers:
         raise UserError(f"'{path}' is in use: it holds {sorted(strangers)[0]} and no run; choose an empty or new --out")
+    set_aside_unfinished(path)
     return None
+
+
+def take_over(run: Run) -> None:
+    """Set aside what a killed writer left unfinished, and close its sittings. Call it under `writing`."""
+    set_aside_unfinished(run.path)
+    set_aside_torn(run.path)
+    if any(map(is_open, run.manifest["segments"])):
+        close_killed(run.manifest, run.timing_table(), run.completion_columns("problem_id", "segment", "finished_s"))
 
 
 def make_run(path: Path, spec: Mapping[str, Any], problems: Sequence[Mapping[str, Any]]) -> Run:

@@ -49,13 +49,17 @@ class Requests(Sequence[Request]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What one deadline covers: the requests still to make, and what earlier sittings used of the budget."""
+    """What one deadline covers: the requests still to make, and what earlier sittings used of the budget.
+
+    Of a scope that is not `fresh` some completions are stored already.
+    """
 
     problem_id: str | None
     requests: Sequence[Request]
     used_s: float = 0.0
     used_flops: float = 0.0
     used_tokens: int = 0
+    fresh: bool = True
 
     def start(self, budget: Budget | None, clock: Clock) -> Deadline:
         """Start the scope's clock where the earlier sittings left it."""
@@ -74,6 +78,10 @@ class Awaited:
             if len(flags) <= request.sample_index:
                 flags.extend(bytes(request.sample_index + 1 - len(flags)))
             flags[request.sample_index] = 1
+
+    def waits_for(self, request: Request) -> bool:
+        """Whether a request of the scope has not been crossed off."""
+        return bool(self.flags[request.problem_id][request.sample_index])
 
     def answered(self, problem_id: str, sample_index: int) -> bool:
         """Cross a request off; False when it was not asked for, or is crossed off already."""
@@ -128,6 +136,9 @@ class Tally:
         np.maximum.at(self.finished_s, problems, columns["finished_s"])
         np.add.at(self.flops, problems, columns["prefill_flops"] + columns["decode_flops"])
         np.add.at(self.tokens, problems, columns["completion_tokens"])
+        # Where a strategy counted what it spent, that is the whole and not a part of it.
+        np.maximum.at(self.flops, problems, np.nan_to_num(columns["spent_flops"]))
+        np.maximum.at(self.tokens, problems, np.nan_to_num(columns["spent_tokens"]).astype(np.int64))
         counts = rows["finish_reason"].value_counts().to_pylist()
         self.reasons.update({each["values"]: each["counts"] for each in counts})
         self.is_cut[problems[rows["finish_reason"].to_numpy(zero_copy_only=False) == "deadline"]] = True
@@ -152,19 +163,22 @@ STORED_COLUMNS = (
     "completion_tokens",
     "prefill_flops",
     "decode_flops",
+    "spent_flops",
+    "spent_tokens",
 )
 """The columns of completions that a tally reads."""
 
 
 def plan(
     problems: Sequence[Problem], samples: int, sampling: Sampling, protocol: str, stored: Tally | None = None,
-    ended: Collection[str | None] = (),
+    ended: Collection[str | None] = (), owing: Collection[str | None] = (),
 ) -> list[Scope]:  # fmt: skip
     """The scopes that are left to run, given the completions already stored and the scopes whose budget is used up.
 
     A scope in which a row was cut by the deadline has used its budget too. Any other's missing samples are asked for on
     a clock that starts where the stored ones ended, so that the outage is not charged and no budget is given twice.
-    `ended` holds problem ids, or None for the scope of a whole run.
+    A scope in `owing` is left too when all its samples are there: with no requests, for its completions are not all
+    scored. `ended` and `owing` hold problem ids, or None for the scope of a whole run.
     """
     import numpy as np
 
@@ -174,12 +188,14 @@ def plan(
         waves = Requests(problems, np.flatnonzero(~tally.done.T), sampling)
         over = None in ended or bool(tally.is_cut.any())
         used = float(tally.finished_s.max(initial=0.0)), float(tally.flops.sum()), int(tally.tokens.sum())
-        return [] if over or not len(waves) else [Scope(None, waves, *used)]
+        done = not len(waves) and None not in owing
+        return [] if over or done else [Scope(None, waves, *used, fresh=not tally.done.any())]
     scopes = []
-    for number in np.flatnonzero(~tally.is_cut & ~tally.done.all(axis=1)).tolist():
+    owes = np.array([problem.id in owing for problem in problems], bool)
+    for number in np.flatnonzero(~tally.is_cut & (~tally.done.all(axis=1) | owes)).tolist():
         problem = problems[number]
         if problem.id not in ended:
             wanted = Requests([problem], np.flatnonzero(~tally.done[number]), sampling)
             used = float(tally.finished_s[number]), float(tally.flops[number]), int(tally.tokens[number])
-            scopes.append(Scope(problem.id, wanted, *used))
+            scopes.append(Scope(problem.id, wanted, *used, fresh=not tally.done[number].any()))
     return scopes

@@ -87,7 +87,9 @@ class Judge:
         seconds, flops = self.clock() - began, self.counted() - before
         self.score_s, self.flops = self.score_s + seconds, self.flops + flops
         total = sum(one.weight for one in group)
-        self.costs = [*self.costs, (total, seconds, flops)][-REMEMBERED:]
+        # Scores that were remembered cost nothing, which would make the next ones look cheap.
+        if getattr(self.model, "fresh", True):
+            self.costs = [*self.costs, (total, seconds, flops)][-REMEMBERED:]
         return [
             {
                 "problem_id": one.problem_id,

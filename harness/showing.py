@@ -1,33 +1,21 @@
 """A run in the terminal: what it is, its problems, one problem with its completions. Model text is shown inert."""
 
 import json
-import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import UserError
+from harness.inert import inert, inert_line
 from harness.overshoot import compliance_lines
 from harness.runs import Run
 
 PIPE_WIDTH = 140
 STYLES = {"VALID": "bold green", "INVALID": "bold red"}
 OUTCOME_STYLES = {"correct": "green", "wrong": "red"}
-UNSURE = re.compile(r"[^\n\t\x20-\x7e]")
-"""Everything but plain ASCII, which is asked one by one whether it can be printed."""
 SHOWN_CHARACTERS = 1200
 """A completion's text beyond this is folded away in the terminal."""
-
-
-def inert(text: str) -> str:
-    """Text with its control and direction characters spelled out, so that no terminal and no reader obeys them."""
-    return UNSURE.sub(lambda found: found[0] if found[0].isprintable() else spelled_out(ord(found[0])), text)
-
-
-def spelled_out(code: int) -> str:
-    r"""A character as `\xNN`, `\uNNNN` or `\UNNNNNNNN`, whichever is shortest."""
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def show_run(run: Run, json_: bool) -> None:
@@ -42,11 +30,11 @@ def show_run(run: Run, json_: bool) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for line in gist(run):
-        console.print(Text(inert(line), style=STYLES.get(line.split(maxsplit=1)[-1], "")))
+        console.print(Text(inert_line(line), style=STYLES.get(line.split(maxsplit=1)[-1], "")))
     table = Table("problem", "gold", "samples", "correct", "answers", box=None, pad_edge=False)
     for row in rows:
         cells = (row["problem_id"], row["gold"], str(row["samples"]), str(row["correct"]), row["answers"])
-        table.add_row(*(Text(inert(cell)) for cell in cells))
+        table.add_row(*(Text(inert_line(cell)) for cell in cells))
     console.print(table)
 
 
@@ -114,15 +102,15 @@ def show_problem(run: Run, problem_id: str, json_: bool) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    console.print(Rule(Text(inert(problem["problem_id"]))))
+    console.print(Rule(Text(inert_line(problem["problem_id"]))))
     console.print(Text(inert(problem["prompt"])))
     console.print(Text(f"gold: {inert(problem['gold'])}", style="bold"))
     for row in judged:
         console.print(
-            Rule(Text(inert(heading(row)), style=OUTCOME_STYLES.get(row.get("verdict", ""), "")), align="left")
+            Rule(Text(inert_line(heading(row)), style=OUTCOME_STYLES.get(row.get("verdict", ""), "")), align="left")
         )
         if row.get("reason"):
-            console.print(Text(f"because: {inert(row['reason'])}", style="dim"))
+            console.print(Text(f"because: {inert_line(row['reason'])}", style="dim"))
         text = inert(row["text"])
         folded = len(text) - SHOWN_CHARACTERS
         console.print(Text(text if folded <= 0 else f"{text[:SHOWN_CHARACTERS]} … {folded} more characters"))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from harness.budgets import Clock
+from harness.faults import sentence_of
 from harness.manifest import machine
 from harness.nouns import Model
 from harness.probe import Surroundings
@@ -31,8 +32,16 @@ class Sitting:
         self.surroundings.probe()
 
     def facts(self) -> dict[str, Any]:
-        """What the model tells of itself now."""
-        return dict(getattr(self.model, "facts", {}))
+        """What the model tells of itself now, or why it cannot."""
+        try:
+            return dict(getattr(self.model, "facts", {}))
+        except Exception as error:
+            return {"fault": sentence_of(f"model {self.model.name}", error)}
+
+    def hung(self, sentence: str) -> None:
+        """Note why the watchdog ends the process."""
+        self.segment |= {"status": "hung", "error": sentence}
+        self.run.save()
 
     def close(self, grade_s: float) -> None:
         """Note what the sitting took; `status` has been set to how it ended."""

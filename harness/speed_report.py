@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.inert import inert_line
 from harness.modelled import generation_s
 from harness.timing_tables import TimingTable
 
@@ -99,7 +100,7 @@ def print_table(table: TimingTable) -> None:
     """The cells of one model and its whole generations."""
     facts, engine = table.facts, table.facts["engine"]
     told = [str(engine.get(name)) for name in ("engine", "dtype", "device_name") if engine.get(name)]
-    print(f"{facts['model']}  {', '.join(told)}; {facts['decode_timed_by']}")
+    print(inert_line(f"{facts['model']}  {', '.join(told)}; {facts['decode_timed_by']}"))
     peaks = facts.get("ceilings")
     if peaks:
         rates = f"{peaks['bytes_per_s'] / 1e9:.1f} GB/s, {peaks['flops_per_s'] / 1e12:.3g} TFLOP/s {peaks['dtype']}"
@@ -115,7 +116,7 @@ def print_table(table: TimingTable) -> None:
     rows = [row | {"tokens/s": rate(row["tokens_per_s"]), "s": row["seconds"]} for row in generations(table)]
     print_rows("whole generations", ("batch", "prompt", "generated", "s", "tokens/s"), rows)
     for note in facts.get("not_measured", []):
-        print(f"not measured: {note}")
+        print(inert_line(f"not measured: {note}"))
 
 
 def spelled(cell: Any) -> Row:

@@ -60,7 +60,7 @@ def without_curves(run: Run) -> RunSummary:
 def label_of(spec: Mapping[str, Any]) -> str:
     """What a run's arm is called: the model, and the strategy by which it was asked with its options."""
     options = ", ".join(spec.get("strategy_options", ()))
-    strategy = spec.get("strategy", "") + (f" ({options})" if options else "")
+    strategy = spec.get("strategy", "").rpartition(":")[2] + (f" ({options})" if options else "")
     return f"{spec['model']} + {strategy}" if strategy else str(spec["model"])
 
 
@@ -97,7 +97,12 @@ def summarise_all(
     runs: Sequence[Run], selectors: Sequence[Selector], budgets: Sequence[Budget] = (), skip_unscored: bool = False
 ) -> list[RunSummary]:
     """Summarise several runs; those of one task whose arms differ in what must be equal are marked INVALID."""
-    summaries = [summarise(run, selectors, budgets, skip_unscored) for run in runs]
+    return marked([summarise(run, selectors, budgets, skip_unscored) for run in runs])
+
+
+def marked(summaries: Sequence[RunSummary]) -> list[RunSummary]:
+    """Summaries that stand beside each other: arms of one task that differ in what must be equal are INVALID."""
+    summaries = list(summaries)
     for task in {summary.task for summary in summaries}:
         arms = [summary for summary in summaries if summary.task == task]
         unfair = tuple(differing_arms(arms))

@@ -7,7 +7,6 @@ guessed.
 """
 
 import json
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -185,12 +184,10 @@ class Surface:
 def write_timings(folder: Path, table: TimingTable) -> list[Path]:
     """Store a table; the folder is made. Returns the two files."""
     from harness.records import write_table
+    from harness.storing import put_text
 
-    folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / TABLE, [asdict(cell) for cell in table.cells], columns())
-    unfinished = folder / f".{FACTS}.unfinished"
-    unfinished.write_text(json.dumps(dict(table.facts), indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / FACTS)
+    put_text(folder / FACTS, json.dumps(dict(table.facts), indent=2, default=str) + "\n")
     return [folder / TABLE, folder / FACTS]
 
 

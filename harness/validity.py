@@ -44,8 +44,10 @@ ENGINE_FACTS = (
 """Facts of an engine that must agree between the arms of a comparison, where both arms tell them."""
 SAMPLING_FACTS = ("temperature", "top_p", "top_k", "max_tokens", "stop")
 MACHINE_FACTS = ("cpu", "cores", "gpu")
-SAME_IN_ARMS = (*ENGINE_FACTS, *MACHINE_FACTS, *SAMPLING_FACTS)
+SAME_IN_ARMS = (*ENGINE_FACTS, *MACHINE_FACTS, *SAMPLING_FACTS, "workers")
 """Facts that must agree between the arms of a comparison."""
+UNSAID = {"workers": 1}
+"""What a run that does not tell a fact has of it."""
 SPOKEN = {"state_dtype": "the dtype of the state", "cuda_graphs": "CUDA graphs", "cpu_kernels": "CPU kernels"}
 
 
@@ -72,6 +74,8 @@ class RunFacts:
     missing: int
     segments: Sequence[Mapping[str, Any]] = ()
     engine: Mapping[str, Any] = field(default_factory=dict)
+    task_faults: int = 0
+    """Verdicts that are an exception of the task."""
 
     @property
     def completions(self) -> int:
@@ -81,7 +85,7 @@ class RunFacts:
 
 def faults_of(run: RunFacts) -> list[Fault]:
     """What is wrong with a run that has ended, each fault with its mend."""
-    return [*late(run), *failures(run), *troubles(run), *clock_steps(run), *machine_drift(run)]
+    return [*late(run), *failures(run), *troubles(run), *clock_steps(run), *machine_drift(run), *unlike_workers(run)]
 
 
 def late(run: RunFacts) -> Iterator[Fault]:
@@ -103,6 +107,11 @@ def failures(run: RunFacts) -> Iterator[Fault]:
         yield Fault(
             f"{failed} of {run.completions} completions failed in the engine",
             "read the errors with `ttc show RUN` and run again",
+        )
+    if run.task_faults > FAILED_SHARE * max(1, run.completions):
+        yield Fault(
+            f"the task raised an exception on {run.task_faults} of {run.completions} completions",
+            "read the reasons with `ttc show RUN PROBLEM`, mend the task and bench into another --out",
         )
     if run.missing:
         yield Fault(f"{run.missing} samples are missing", "run the same command again: it goes on where it stopped")
@@ -127,7 +136,8 @@ def troubles(run: RunFacts) -> Iterator[Fault]:
 
 def clock_steps(run: RunFacts) -> Iterator[Fault]:
     """Clocks that parted company."""
-    steps = [step for segment in run.segments for step in (segment.get("clock_steps_s") or {}).items()]
+    watched = [record for records in watchers(run.segments) for record in records]
+    steps = [step for record in watched for step in (record.get("clock_steps_s") or {}).items()]
     if steps:
         name, step = max(steps, key=lambda item: abs(item[1]))
         yield Fault(
@@ -141,23 +151,64 @@ def machine_drift(run: RunFacts) -> Iterator[Fault]:
     """A machine that was not the same, or not this run's alone, all the time."""
     if sum(segment.get("generate_s", 0.0) for segment in run.segments) < JUDGED_S:
         return
-    probes: dict[str, list[float]] = {}
-    for segment in run.segments:
-        for name, values in (segment.get("probes") or {}).items():
-            probes.setdefault(name, []).extend(values)
-    for name, factor in drift(probes).items():
-        if factor > DRIFT[name]:
+    machines = [probes_of(records) for records in watchers(run.segments)]
+    for name, allowed in DRIFT.items():
+        factor = max((drift(probes).get(name, 0.0) for probes in machines), default=0.0)
+        if factor > allowed:
             what = {"compute_s": "processor", "memory_s": "memory", "gpu_s": "GPU"}[name]
             yield Fault(
                 f"the {what} was {factor:.2f} times slower at some times of the run than at others, by a probe",
                 "free the machine of other work, let it cool or fix its clock rate, and run again",
             )
-    lost = median(probes.get("lost_share") or [0.0])
+    lost = max((median(probes.get("lost_share") or [0.0]) for probes in machines), default=0.0)
     if lost > LOST_SHARE:
         yield Fault(
             f"other programs took {lost:.0%} of the processor from a probe of one thread",
             "free the machine of other work and run again",
         )
+
+
+def watchers(segments: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Who watched the clocks and the machine, place by place: this process, or each of the workers."""
+    places: dict[int | None, list[Mapping[str, Any]]] = {}
+    for segment in segments:
+        for record in segment.get("workers") or [segment]:
+            places.setdefault(record.get("worker"), []).append(record)
+    return list(places.values())
+
+
+def probes_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The probes of one place, by what was probed."""
+    probes: dict[str, list[float]] = {}
+    for record in records:
+        for name, values in (record.get("probes") or {}).items():
+            probes.setdefault(name, []).extend(values)
+    return probes
+
+
+def unlike_workers(run: RunFacts) -> Iterator[Fault]:
+    """Workers of several kinds, or several numbers of them: the run's times are then of no one machine."""
+    counts = {int(segment.get("crew", 1)) for segment in run.segments}
+    if len(counts) > 1:
+        yield Fault(
+            f"the sittings of the run had {' and '.join(map(str, sorted(counts)))} workers",
+            "keep to one number of workers, and run again with another --out",
+        )
+    facts = [facts_of_worker(record) for segment in run.segments for record in segment.get("workers", ())]
+    for name in (*ENGINE_FACTS, *MACHINE_FACTS):
+        found = list(dict.fromkeys(str(fact[name]) for fact in facts if fact.get(name) is not None))
+        if len(found) > 1:
+            yield Fault(
+                f"the workers differ in {SPOKEN.get(name, name.replace('_', ' '))}: {' and '.join(found)}",
+                "run again on nodes of one kind",
+            )
+
+
+def facts_of_worker(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal among workers: of the engine, and of the machine."""
+    machine = record["machine"]
+    hardware = {"cpu": machine["cpu"], "cores": machine["usable_cores"]}
+    return {**record["engine"], **hardware, "gpu": ", ".join(gpu["name"] for gpu in machine["gpus"]) or None}
 
 
 def overhead_of(run: RunFacts) -> dict[str, float]:
@@ -183,6 +234,11 @@ def warnings_of(run: RunFacts) -> list[str]:
             f"{cut} of {run.completions} completions ({cut / run.completions:.0%}) were cut by the token limit; "
             "accuracy may rise with a larger --max-tokens"
         )
+    if run.engine.get("strategy_replays") is False:
+        found.append(
+            f"the strategy {run.engine['strategy']} goes by its deadline: what had finished at a smaller budget is not "
+            "what a run under that budget would have"
+        )
     share = overhead_of(run).get("share", 0.0)
     if share > OVERHEAD_SHARE:
         found.append(f"the harness itself took {share:.0%} of the time in the budget")
@@ -198,7 +254,7 @@ def differing_arms(summaries: Sequence[RunSummary]) -> list[str]:
     for name in ("protocol", *SAME_IN_ARMS):
         seen: dict[str, str] = {}
         for summary in summaries:
-            value = summary.protocol if name == "protocol" else summary.facts.get(name)
+            value = summary.protocol if name == "protocol" else summary.facts.get(name, UNSAID.get(name))
             if value is not None:
                 seen.setdefault(str(value), summary.run)
         if len(seen) > 1:

@@ -194,8 +194,8 @@ class ContinuousBatch:
         """Read what forks leave of texts; as `prefill`, but None when the deadline strikes meanwhile."""
 
         def may_pass(rows: int, contexts: int) -> bool:
-            is_in_time = not deadline.expired
-            deadline.charge(flops=self.flops.decode(rows, contexts) if is_in_time else 0.0)
+            if is_in_time := not deadline.expired:
+                deadline.charge(flops=self.flops.decode(rows, contexts))
             return is_in_time
 
         prefix = go_on(self.model, self.slots, forks, prompts, may_pass)
@@ -213,10 +213,8 @@ class ContinuousBatch:
         """Keep the states of texts that have been read, for those who go on from them again."""
         if self.forks is None or self.drafting is None:
             return
-        kept = {
-            prompt: self.forks.of_prefix(prompt, prefix, number, self.slots.grows)
-            for number, prompt in enumerate(prompts)
-        }
+        grows = self.slots.grows
+        kept = {prompt: self.forks.of_prefix(prompt, prefix, row, grows) for row, prompt in enumerate(prompts)}
         for row in rows:
             self.drafting.note_state(row, kept[row.prompt_ids])
 

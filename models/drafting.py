@@ -113,4 +113,3 @@ class Drafting:
         refusals, self.refusals = self.refusals, []
         for row in refusals:
             yield self.draft(refused(row, self.context, deadline))
-

@@ -174,7 +174,14 @@ class NativeModel:
             forks = self.forks if drafting else None
             prefix_bytes = self.memory_bytes // PREFIX_SHARE - (forks.max_bytes if forks else 0)
             batch = ContinuousBatch(
-                self.model, slots, queue, self.endings, self.flops, prefix_bytes, drafting, forks,
+                self.model,
+                slots,
+                queue,
+                self.endings,
+                self.flops,
+                prefix_bytes,
+                drafting,
+                forks,
                 self.tally if drafting else None,
             )
             yield from batch.run(deadline)

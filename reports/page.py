@@ -74,10 +74,11 @@ def page(summaries: Sequence[RunSummary], out: Path, material: Material | None =
 
 
 def templates() -> Environment:
-    """The templates with everything escaped that is not markup of our own."""
+    """The templates with everything escaped that is not markup of our own, its control characters spelled out."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: inert(value) if type(value) is str else value,
+    )  # fmt: skip
     environment.filters |= {
         "shorten": lambda text, count: text if len(text) <= count else text[: count - 1] + "…",
         "token": lambda text: re.sub(r"[^A-Za-z0-9_-]", "-", text),

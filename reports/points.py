@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 
+from harness.inert import inert_line
 from harness.summary import RunSummary
 
 from .files import replace_file
@@ -38,8 +39,15 @@ def points(summaries: Sequence[RunSummary], out: Path) -> list[Path]:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(rows(summaries))
+    writer.writerows([harmless(cell) for cell in row] for row in rows(summaries))
     return [replace_file(out / "points.csv", text.getvalue())]
+
+
+def harmless(cell: object) -> object:
+    """A text cell that no terminal obeys and no spreadsheet takes for a formula; other cells as they are."""
+    if not isinstance(cell, str):
+        return cell
+    return inert_line(f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell)
 
 
 def rows(summaries: Sequence[RunSummary]) -> Iterator[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.inert import inert
 from harness.reporting import Material
 from harness.summary import Curve, Point, RunSummary
 
@@ -70,7 +71,7 @@ def tables(summaries: Sequence[RunSummary], out: Path, material: Material | None
     return [
         replace_file(out / "table.md", markdown(rows)),
         replace_file(out / "table.tex", latex(rows, best)),
-        replace_file(out / "caption.txt", caption + "\n"),
+        replace_file(out / "caption.txt", inert(caption) + "\n"),
         replace_file(out / "caption.tex", rf"\caption{{{latex_text(caption + sure)}}}" + "\n"),
     ]
 
@@ -155,10 +156,10 @@ def markdown_cell(cell: str | Point | None) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """The text on one line, so that no renderer takes a sign of it for markup."""
+    """The text on one line, so that no renderer takes a sign of it for markup and no terminal obeys it."""
     entities = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     signs = re.sub(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", entities)
-    return re.sub(r"[\s\x00-\x1f\x7f]+", " ", signs)
+    return inert(re.sub(r"[\s\x00-\x1f\x7f]+", " ", signs))
 
 
 def latex(rows: Sequence[Row], best: Collection[Cell] = ()) -> str:

@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import IO, Any, NamedTuple, cast, overload
 
 from harness.errors import UserError, choices
+from harness.inert import read_json
+from harness.lines import read_bounded
 from harness.nouns import Problem
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?([eE][-+]?\d{1,2})?", re.ASCII)
+LARGEST_BYTES = 1 << 30
+"""A data file may unpack to so many."""
 WANTED = ".jsonl, .json, .csv or .parquet, plain or gzipped (.gz)"
 
 
@@ -153,8 +157,10 @@ def require_file(path: Path) -> None:
 def file_bytes(path: Path) -> bytes:
     """The content of a file, unpacked where it is gzip, whatever its name. Raises UserError when it cannot be read."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with path.open("rb") as file:
+            is_packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            return read_bounded(path, cast(IO[bytes], gzip.open(file)) if is_packed else file, LARGEST_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); get the file again") from None
 
@@ -169,10 +175,10 @@ def as_row(fields: Any, index: int, where: str) -> Row:
 def parsed(text: bytes, where: str) -> Any:
     """Read one JSON value. Raises UserError naming `where` and the column."""
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        return read_json(text.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{where}: not readable as JSON in UTF-8 ({error})") from None
 
 
@@ -222,8 +228,13 @@ def parquet_rows(path: Path, content: bytes) -> list[Row]:
     try:
         # Without threads, which may abort a process that ends soon after.
         whole = pyarrow.parquet.ParquetFile(io.BytesIO(content), pre_buffer=False)
-        records = whole.read(use_threads=False).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        records, size = [], 0
+        for batch in whole.iter_batches(batch_size=256, use_threads=False):
+            size += batch.nbytes
+            if size > LARGEST_BYTES:
+                raise UserError(f"{path}: unpacks to more than {LARGEST_BYTES:,} bytes")
+            records += batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({next(iter(str(error).splitlines()), '')})") from None
     return [Row(fields, index, f"{path}, row {index + 1}") for index, fields in enumerate(records)]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_grade_a_pair_and_a_file(folder: Path) -> None:
         (["bench", "nowhere", "--task", "./mine.py:sums"], "nowhere"),
         (
             ["bench", "zoo/nothing", "--task", "./mine.py:sums"],
-            "the zoo has no checkpoint 'nothing'; it has zoo/mamba-in-llama, zoo/orm, zoo/teacher",
+            "the zoo has no checkpoint 'nothing'; it has zoo/llamba, zoo/mamba-in-llama, zoo/orm, zoo/teacher",
         ),
         (["bench", "models", "--task", "./mine.py:sums"], "models"),
         (["bench", "./mine.py:adder", "--task", "gsm8k", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
@@ -209,7 +210,7 @@ def test_a_ctrl_c_stops_cleanly_and_the_same_command_goes_on(folder: Path) -> No
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "type the same command to go on" in errors
+    assert f"type the same command to go on:\n  {shlex.join(['ttc', *bench])}\n" in errors
     assert "Traceback" not in errors
     assert json.loads(manifest.read_text())["segments"][0]["status"] == "interrupted"
     done = ttc(folder, *bench)

@@ -12,6 +12,7 @@ from scipy import stats
 from harness import plugins
 from harness.bank import Item
 from harness.curves import curves_of, k_grid, spent_grid, value_of, values_along, values_at_k
+from harness.faults import Fault
 from harness.intervals import mean_with_interval
 from harness.nouns import Candidate, Choice, Graded, Selector
 from harness.positions import spent_when_finished
@@ -114,7 +115,7 @@ def test_values_in_time_use_only_what_had_finished() -> None:
 
 def test_a_selector_that_returns_a_stranger_is_named() -> None:
     stranger = Selector("odd", select=lambda prompt, some: Candidate(99, "", None, None, 0, 0.0))
-    with pytest.raises(ValueError, match="selector odd returned something it was not given"):
+    with pytest.raises(Fault, match="selector odd returned something it was not given"):
         value_of(stranger, "Q", item(["4"], "4").graded)
 
 

@@ -56,7 +56,7 @@ def bench_run(folder: Path) -> Run:
     rows = [{"problem_id": p.id, "prompt": str(p.prompt), "gold": p.gold, "meta": {"level": 2}} for p in problems]
     made = make_run(folder, spec, rows)
     scopes = left_to_do(None, problems, plan)
-    run_scopes(StepEngine(clock), made, scopes, 0, plan.budget, clock, lambda *_: 0, chooser(True), Surroundings(clock))
+    run_scopes(StepEngine(clock), made, scopes, 0, plan.budget, clock, lambda *_: [], chooser(True), Surroundings(clock))
     grade_ungraded(made, task, problems, clock)
     finish(made, problems, plan)
     return open_run(folder)

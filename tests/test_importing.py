@@ -6,9 +6,9 @@ import pandas
 import pytest
 
 from harness import plugins
-from harness.doctor import examine_run
 from harness.errors import UserError
 from harness.importing import import_file
+from harness.integrity import examine_run
 from harness.runs import Run, open_run
 from harness.summarise import summarise
 
@@ -121,8 +121,8 @@ def test_importing_twice_into_one_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     load(write(tmp_path / "x.jsonl", LINES), tmp_path / "run")
-    part = tmp_path / "run" / "completions" / "000000.parquet"
+    (part,) = (tmp_path / "run" / "completions").iterdir()
     part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"000000.parquet' cannot be read"):
+    with pytest.raises(UserError, match=r"000000-[0-9a-f]{16}.parquet' cannot be read"):
         open_run(tmp_path / "run").completions()
     assert not all(finding.ok for finding in examine_run(tmp_path / "run"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fakes import last_word, same
 
+from harness.bench import Arm, Plan, spec_of
 from harness.budgets import Deadline
 from harness.errors import UserError
 from harness.models import text
@@ -127,6 +128,45 @@ def test_a_problem_written_by_half_is_done_again(tmp_path: Path) -> None:
     assert finished.asked == []
 
 
+STEPS = [f"{letter}\n" for letter in "abcdefg"]
+
+
+@dataclass
+class OnlyUpTo(Continuer):
+    """Continues rightly, once in four samples, where the text has no more than so many lines."""
+
+    good: int = 0
+
+    def generate(self, requests: Sequence[Request], deadline: Deadline) -> Iterator[Completion]:
+        for request in requests:
+            self.asked.append(request)
+            right = str(request.prompt).count("\n") <= self.good and request.sample_index == 2
+            yield Completion(
+                request.problem_id, request.sample_index, "so 1" if right else "so 99", "stop", 1, 1, seed=0,
+                submitted_s=0.0, started_s=0.0, first_token_s=0.0, finished_s=0.0, batch_size=1.0,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("good", range(8))
+def test_halving_finds_the_first_step_from_which_nothing_comes_right(good: int, tmp_path: Path) -> None:
+    wrong = {"problem_id": "toy/1", "sample_index": 0, "text": "".join(STEPS) + "8"}
+    model = OnlyUpTo(good=good)
+    (line,) = label(model, tmp_path / "steps.jsonl", [wrong], halving=True)
+    assert line["labels"] == [1.0] * good + [0.0] * (8 - good)
+    assert line["halving"]
+    assert len(model.asked) == 4 * 3  # log2 of 8 steps
+    assert label(OnlyUpTo(), tmp_path / "steps.jsonl", [wrong], halving=True) == [line]
+    with pytest.raises(UserError, match="has labels made by halving; choose another file"):
+        label(OnlyUpTo(), tmp_path / "steps.jsonl", [wrong])
+
+
+def test_halving_believes_what_ends_well(tmp_path: Path) -> None:
+    model = OnlyUpTo()
+    (line,) = label(model, tmp_path / "steps.jsonl", ROWS[:1], halving=True)
+    assert line["labels"] == [1.0, 1.0, 1.0]
+    assert model.asked == []
+
+
 def test_what_cannot_be_labelled_is_a_sentence(tmp_path: Path) -> None:
     out = tmp_path / "steps.jsonl"
     label(Continuer(), out)
@@ -146,7 +186,9 @@ def test_what_cannot_be_labelled_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_only_completions_that_ended_by_themselves_are_taken(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", {}, [{"problem_id": "p", "prompt": "p", "gold": "1", "meta": {}}])
+    asked = Plan("toy", (), None, None, "latency", None, 6, Sampling())
+    spec = spec_of(Arm("m", "plug-in", (), tmp_path), asked, TASK)
+    run = make_run(tmp_path / "run", spec, [{"problem_id": "p", "prompt": "p", "gold": "1", "meta": {}}])
     reasons: list[Any] = ["length", "stop", "deadline", "stop", "stop", "stop"]
     texts = ["a", "b", "c", " ", "d", "e"]
     run.add_completions(

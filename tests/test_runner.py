@@ -188,8 +188,14 @@ def test_an_engine_that_answers_twice_is_caught(
 ) -> None:
     generate = engine.generate
     monkeypatch.setattr(engine, "generate", lambda r, d: (row for row in generate(r, d) for _ in range(2)))
-    with pytest.raises(ValueError, match="not asked for, or twice"):
-        bench(tmp_path / "run", engine)
+    run = bench(tmp_path / "run", engine)
+    assert [row[1:3] for row in rows_of(run)] == [(0, "stop"), (1, "error"), (2, "error")] * 2
+    told = {row["error"] for row in run.completions() if row["finish_reason"] == "error"}
+    assert told == {
+        f"model steps raised ValueError: it returned a completion that was not asked for, or twice: ('toy/{i}', 0)"
+        for i in range(2)
+    }
+    assert run.manifest["validity"]["verdict"] == "INVALID"
 
 
 def test_a_writer_elsewhere_is_named(tmp_path: Path, engine: StepEngine) -> None:
@@ -200,7 +206,7 @@ def test_a_writer_elsewhere_is_named(tmp_path: Path, engine: StepEngine) -> None
     code = f"""
 import sys
 from pathlib import Path
-from harness.runs import writing
+from harness.locking import writing
 with writing(Path({str(tmp_path / "run")!r})):
     print("held", flush=True)
     sys.stdin.read()

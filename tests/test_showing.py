@@ -7,8 +7,9 @@ import pytest
 import report_runs
 
 from harness.errors import UserError
+from harness.inert import inert
 from harness.runs import Run
-from harness.showing import gist, inert, judged_completions, show_problem, show_run
+from harness.showing import gist, judged_completions, show_problem, show_run
 
 
 @pytest.fixture

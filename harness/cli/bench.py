@@ -14,6 +14,8 @@ from harness.cli.options import (
     RewardOptions,
     SelectorOptions,
     Selectors,
+    Strategies,
+    StrategyOptions,
     TaskName,
     TaskOptions,
     default_selectors,
@@ -21,6 +23,7 @@ from harness.cli.options import (
 
 if TYPE_CHECKING:
     from harness.bench import Plan
+    from harness.team import Crew
 
 Protocol = Literal["latency", "throughput"]
 
@@ -47,6 +50,9 @@ def bench(
         str | None,
         typer.Option(metavar="URL", help="Ask the server there: --engine openai -M base_url=URL (docs/endpoints.md)."),
     ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let the checkpoint run its own Python code.")
+    ] = False,
     task_arg: TaskOptions = None,
     data: Data = None,
     limit: Limit = None,
@@ -54,12 +60,20 @@ def bench(
     selector_arg: SelectorOptions = None,
     reward_model: RewardModels = None,
     reward_arg: RewardOptions = None,
+    strategy: Strategies = None,
+    strategy_arg: StrategyOptions = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.8,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off.")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
     max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest completion.")] = 2048,
     stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End a completion before this text.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of every random stream.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Sample with N copies of the model on Ray (docs/scale.md).")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="The Ray cluster: auto or host:port; without it this machine.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder (several models: one inside it each).")
     ] = None,
@@ -74,6 +88,7 @@ def bench(
     from harness.budgets import parse_budget
     from harness.errors import UserError
     from harness.nouns import Sampling
+    from harness.team import crew_of
 
     if top_p <= 0:
         raise UserError(f"--top-p must lie above 0 and at most 1, got {top_p:g}; 1 is off")
@@ -81,17 +96,23 @@ def bench(
     scope: Literal["run", "problem"] = "run" if protocol == "throughput" else "problem"
     parsed = parse_budget(budget, scope) if budget is not None else None
     judges = tuple(dict.fromkeys(reward_model or ())), tuple(reward_arg or ())
-    asked = Plan(task, tuple(task_arg or ()), data, limit, protocol, parsed, samples, sampling, *judges)
+    ways = strategy or "", tuple(strategy_arg or ())
+    asked = Plan(task, tuple(task_arg or ()), data, limit, protocol, parsed, samples, sampling, *judges, *ways)
     run_bench(
         models,
         engine or (None if base_url is None else "openai"),
-        [*(model_arg or []), *([] if base_url is None else [f"base_url={base_url}"])],
+        [
+            *(model_arg or []),
+            *([] if base_url is None else [f"base_url={base_url}"]),
+            *(["trust_remote_code=true"] if trust_remote_code else []),
+        ],
         asked,
         selector or default_selectors(bool(reward_model)),
         selector_arg or [],
         out,
         json_,
         quiet,
+        crew_of(workers, ray_address),
     )
 
 
@@ -112,37 +133,38 @@ def demo(
 
 def run_bench(
     models: list[str], engine: str | None, model_options: list[str], asked: "Plan", selectors: list[str],
-    selector_options: list[str], out: Path | None, json_: bool, quiet: bool,
+    selector_options: list[str], out: Path | None, json_: bool, quiet: bool, crew: "Crew | None" = None,
 ) -> None:  # fmt: skip
     """Run every arm, write the report beside the runs and print what came out."""
     from harness import plugins
     from harness.bench import arms_of, bench_arm
+    from harness.inert import inert_line
+    from harness.interrupts import stoppable
     from harness.overshoot import compliance_lines
     from harness.progress import chooser
     from harness.reporting import material_of, report_folder, tell, write_reports
+    from harness.searching import check_strategy
     from harness.summarise import check_scored, summarise_all
 
     loaded = plugins.load_selectors(selectors, selector_options)
     check_scored(loaded, asked.reward_models)
     plugins.reward_options(asked.reward_models, asked.reward_options)
+    check_strategy(asked)
     task = plugins.load_task(asked.task, asked.task_options, asked.data)
     arms = arms_of(models, engine, model_options, out, asked)
     show = chooser(quiet)
     if not quiet:
         for arm in arms:
-            typer.echo(f"{arm.model} on {task.name} with engine {arm.engine} → {arm.path}", err=True)
-    try:
-        runs = [bench_arm(arm, asked, task, show) for arm in arms]
-    except KeyboardInterrupt:
-        typer.echo("ttc: stopped; what was finished is stored, type the same command to go on", err=True)
-        raise typer.Exit(130) from None
-    summaries = summarise_all(runs, loaded)
-    material = material_of(summaries, runs, loaded)
-    written = write_reports(summaries, report_folder(out, runs), material)
+            typer.echo(inert_line(f"{arm.model} on {task.name} with engine {arm.engine} → {arm.path}"), err=True)
+    with stoppable():
+        runs = [bench_arm(arm, asked, task, show, crew=crew) for arm in arms]
+        summaries = summarise_all(runs, loaded)
+        material = material_of(summaries, runs, loaded)
+        written = write_reports(summaries, report_folder(out, runs), material)
     tell(summaries, written, runs, json_)
     for run in [] if json_ else runs:
         for line in compliance_lines(run.manifest):
-            typer.echo(f"{run.name}: {line}")
+            typer.echo(inert_line(f"{run.name}: {line}"))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.options import Quiet
+from harness.inert import inert_line
 
 Form = Literal["lm-eval", "inspect", "datasets"]
 
@@ -28,7 +29,7 @@ def export(
     files = export_run(open_run(run), to, out)
     if not quiet:
         for file in files:
-            print(file)
+            print(inert_line(str(file)))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -23,22 +23,20 @@ def grade(
 
     A line holds gold with pred (an answer) or text (a whole completion).
     """
-    import json
-
     from harness import plugins
+    from harness.inert import json_line
     from harness.pairs import judge
 
     judged_by = plugins.load_task(task, task_arg or [])
     if answer is not None:
-        print(json.dumps(judge(judged_by, {"gold": gold, "pred": answer}), ensure_ascii=False))
+        print(json_line(judge(judged_by, {"gold": gold, "pred": answer})))
         return
     grade_file(Path(gold), judged_by, quiet)
 
 
 def grade_file(path: Path, task: "Task", quiet: bool) -> None:
     """Stream a file of pairs to stdout with a bar on stderr. Raises UserError on a bad line."""
-    import json
-
+    from harness.inert import json_line
     from harness.lines import open_lines
     from harness.pairs import judge_all, read_pairs
     from harness.progress import chooser
@@ -50,12 +48,12 @@ def grade_file(path: Path, task: "Task", quiet: bool) -> None:
         def counted() -> Iterator[str]:
             nonlocal read
             for line in lines:
-                read += len(line.encode())
+                read += len(line.encode("utf-8", "surrogatepass"))
                 yield line
 
         for number, row in enumerate(judge_all(task, read_pairs(counted(), str(path))), 1):
             correct += row["verdict"] == "correct"
-            print(json.dumps(row, ensure_ascii=False))
+            print(json_line(row))
             if number % 256 == 0:
                 progress.update(read, f"{number:,} lines · {correct / number:.1%} correct")
 

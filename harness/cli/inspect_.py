@@ -1,7 +1,7 @@
 """`ttc list`, `ttc check` and `ttc doctor`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -10,19 +10,20 @@ from harness.cli.options import Json
 if TYPE_CHECKING:
     from harness.check import Finding
 
-Room = Literal["tasks", "models", "selectors", "reward-models"]
+Room = Literal["tasks", "models", "selectors", "reward-models", "strategies"]
 
 
 def list_(
     room: Annotated[Room | None, typer.Argument(help="Only this kind.")] = None,
     json_: Json = False,
 ) -> None:
-    """List the tasks, models, selectors and reward models that can be named."""
+    """List the tasks, models, selectors, reward models and strategies that can be named."""
     import json
 
+    from harness.inert import inert_line
     from harness.listing import known
 
-    rooms = [room] if room else ["tasks", "models", "selectors", "reward-models"]
+    rooms = [room] if room else get_args(Room)
     found = {name: known(name) for name in rooms}
     if json_:
         print(json.dumps(found))
@@ -31,9 +32,9 @@ def list_(
         print(f"{name}:" if entries else f"{name}: none")
         width = max((len(entry["name"]) for entry in entries), default=0)
         for entry in entries:
-            print(f"  {entry['name']:{width}}  {entry['summary']}")
+            print(inert_line(f"  {entry['name']:{width}}  {entry['summary']}"))
             for option in entry["options"]:
-                print(f"  {'':{width}}    {option}")
+                print(inert_line(f"  {'':{width}}    {option}"))
 
 
 def check(
@@ -53,23 +54,46 @@ def check(
 
 def doctor(
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run to verify instead of the machine.")] = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Make a new run there of what is whole in RUN, which is left alone."),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Check the machine (or a run): versions, memory, disk, clock, threads, engines, plug-ins."""
-    from harness.doctor import examine_machine, examine_run
+    """Check the machine: versions, memory, disk, clock, threads, engines, plug-ins. Or verify a run.
 
-    tell(examine_machine() if run is None else examine_run(run), json_)
+    Of a run it says what is missing, damaged or stored twice.
+    """
+    from harness.errors import UserError
+
+    if repair is not None:
+        from harness.repairing import repair as rebuild
+
+        if run is None:
+            raise UserError("--repair wants a run to take what is whole from; write ttc doctor RUN --repair DIR")
+        tell(rebuild(run, repair), json_)
+    elif run is not None:
+        from harness.integrity import examine_run
+
+        tell(examine_run(run), json_)
+    else:
+        from harness.doctor import examine_machine
+
+        tell(examine_machine(), json_)
 
 
 def tell(findings: "list[Finding]", json_: bool) -> None:
     """Print the findings; exit code 1 when one is not as it should be."""
     import json
 
+    from harness.inert import inert_line
+
     if json_:
         print(json.dumps([finding._asdict() for finding in findings]))
     else:
         for finding in findings:
-            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}")
+            told = f"{'ok  ' if finding.ok else 'FAIL'} {finding.what}{': ' + finding.detail if finding.detail else ''}"
+            print(inert_line(told))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -28,6 +28,18 @@ RewardModels = Annotated[
 RewardOptions = Annotated[
     list[str] | None, typer.Option("-R", "--reward-arg", metavar="K=V", help="An option of a reward model.")
 ]
+Strategies = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="How the budget is spent on a problem, instead of on independent samples: a name of `ttc list "
+        "strategies`, file.py:name or module:name.",
+    ),
+]
+StrategyOptions = Annotated[
+    list[str] | None, typer.Option("-X", "--strategy-arg", metavar="K=V", help="An option of the strategy.")
+]
 TaskName = Annotated[
     str, typer.Option("--task", metavar="T", help="A task: a name of `ttc list tasks`, file.py:name or module:name.")
 ]

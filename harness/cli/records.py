@@ -52,12 +52,14 @@ def import_(
     lm-eval, logs of Inspect and the completion files of search-and-learn are read too (docs/interchange.md).
     """
     from harness.importing import import_file
+    from harness.inert import inert_line
 
     name = model or file.name.partition(".")[0]
     run, counts = import_file(file, task, task_arg or [], data, out, name, regrade, form)
     if not quiet:
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
-        print(f"{run.manifest['problems']['count']} problems, {sum(counts.values())} completions ({told}) → {run.path}")
+        count = run.manifest["problems"]["count"]
+        print(inert_line(f"{count} problems, {sum(counts.values())} completions ({told}) → {run.path}"))
 
 
 def select(
@@ -112,6 +114,7 @@ def summarised(
     """
     from harness import plugins
     from harness.budgets import parse_budget
+    from harness.errors import UserError
     from harness.modelled_curves import with_modelled_curves
     from harness.runs import find_runs
     from harness.summarise import has_scores, summarise_all
@@ -125,10 +128,20 @@ def summarised(
     loaded = plugins.load_selectors(names, selector_arg or [])
     tables = {table.facts["model"]: table for table in map(read_timings, timing or [])}
     summaries = [
-        with_modelled_curves(summary, run, loaded, tables[summary.model]) if summary.model in tables else summary
+        with_modelled_curves(summary, run, sound(loaded, summary), tables[summary.model])
+        if summary.model in tables
+        else summary
         for summary, run in zip(summarise_all(found, loaded, budgets, skip_unscored=not selector), found, strict=True)
     ]
+    for summary in summaries:
+        if summary.faults and not summary.curves:
+            raise UserError(next(iter(summary.faults.values())))
     return found, summaries, loaded
+
+
+def sound(selectors: "list[Selector]", summary: "RunSummary") -> "list[Selector]":
+    """The selectors that did not raise on this run."""
+    return [selector for selector in selectors if selector.name not in summary.faults]
 
 
 def show(

@@ -1,6 +1,6 @@
 """`ttc score`: reward scores for runs that are stored already."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,12 @@ def score(
     runs: Runs,
     reward_model: RewardModels = None,
     reward_arg: RewardOptions = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T", help="The runs' task where it is a plug-in file or module: it runs only when named here."
+        ),
+    ] = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -21,17 +27,20 @@ def score(
     import json
 
     from harness.errors import UserError
+    from harness.inert import inert_line
+    from harness.interrupts import stoppable
     from harness.progress import chooser
     from harness.rescoring import score_runs
     from harness.runs import find_runs
 
     if not reward_model:
         raise UserError("no reward model to score with; write for example --reward-model zoo/orm")
-    told = score_runs(find_runs(runs), reward_model, reward_arg or [], chooser(quiet))
+    with stoppable():
+        told = score_runs(find_runs(runs), reward_model, reward_arg or [], chooser(quiet), task=task)
     if json_:
         print(json.dumps({"runs": told}))
     else:
-        print("\n".join(line for one in told for line in lines_of(one)))
+        print("\n".join(inert_line(line) for one in told for line in lines_of(one)))
 
 
 def lines_of(told: dict[str, Any]) -> list[str]:

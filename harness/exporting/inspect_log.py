@@ -28,7 +28,7 @@ def write_inspect(run: Run, folder: Path) -> list[Path]:
     created = moment(run.manifest["created_unix_s"])
     spec = eval_spec(run, created)
     stamp = created.partition(".")[0].replace(":", "-")
-    file = folder / f"{stamp}-00-00_{re.sub(r'[^A-Za-z0-9]+', '-', run.spec['task'])}_{spec['eval_id']}.eval"
+    file = folder / f"{stamp}-00-00_{re.sub(r'[^A-Za-z0-9]+', '-', run.spec['task'])[:60]}_{spec['eval_id']}.eval"
     means: list[float] = []
     solved: list[float] = []
     tokens = [0, 0]

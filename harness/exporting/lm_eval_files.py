@@ -20,13 +20,15 @@ from harness.runs import Run
 FILTER = "none"
 UNSAFE = re.compile(r"[\"<>:/|\\?*\[\]]+")
 """What lm-eval takes out of a model's name to make a folder's."""
+LONGEST_NAME = 60
+"""Characters of the folder's name: no more than 240 bytes, of the 255 that file systems allow."""
 
 
 def write_lm_eval(run: Run, folder: Path) -> list[Path]:
     """Write the two files; returns them."""
     date = moment(run.manifest["created_unix_s"]).replace(":", "-")
     task = run.spec["task"]
-    place = folder / UNSAFE.sub("__", run.spec["model"])
+    place = folder / folder_name(run.spec["model"])
     place.mkdir()
     samples_file, results_file = place / f"samples_{safe(task)}_{date}.jsonl", place / f"results_{date}.json"
     values: dict[str, list[float]] = {"exact_match": [], coverage_name(run): []}
@@ -43,9 +45,15 @@ def write_lm_eval(run: Run, folder: Path) -> list[Path]:
     return [results_file, samples_file]
 
 
+def folder_name(model: str) -> str:
+    """A model's name as the name of a folder, printable, not too long, and never that of the folder above."""
+    name = "".join(sign for sign in UNSAFE.sub("__", model) if sign.isprintable())[:LONGEST_NAME]
+    return name if name.strip(". ") else "model"
+
+
 def safe(task: str) -> str:
     """A task's name as lm-eval writes it into a file's."""
-    return re.sub(r"\W", "_", task)
+    return re.sub(r"\W", "_", task)[:LONGEST_NAME]
 
 
 def coverage_name(run: Run) -> str:

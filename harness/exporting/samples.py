@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.runs import Run
 
-AT_ONCE = 16384
-"""Completions that are read at once."""
+AT_ONCE = 131072
+"""Completions that are read from disk at once; only one problem's become Python objects."""
 
 
 @dataclass(frozen=True, slots=True)

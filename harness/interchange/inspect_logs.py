@@ -1,17 +1,22 @@
 """Logs of Inspect, `.eval` (a zip of JSON files) and `.json`: a sample is a problem, an epoch a completion of it."""
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from harness.interchange.reading import plain_text, read_object
+from harness.lines import LONGEST_LINE, read_bounded, read_upto
 
 ZSTANDARD = 93
 """The method by which Inspect compresses since 2025; Python reads it from 3.14 on."""
 VERDICTS = {"C": True, "I": False, "correct": True, "incorrect": False, 1: True, 0: False}
 FINISHES = {"max_tokens": "length", "model_length": "length", "content_filter": "error"}
+LARGEST_LOG = 1 << 30
+"""Bytes of a log that is one JSON document."""
 REFERENCE = "attachment://"
 OWN = "ttc"
 """Where our own export keeps what Inspect has no place for."""
@@ -36,7 +41,8 @@ def samples_in(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The samples as they are stored, one at a time where the log is a zip."""
     try:
         if not zipfile.is_zipfile(file):
-            log = read_object(str(file), file.read_bytes())
+            with file.open("rb") as opened:
+                log = read_object(str(file), read_bounded(file, opened, LARGEST_LOG))
             listed = log.get("samples")
             for number, sample in enumerate(listed if isinstance(listed, list) else [], 1):
                 yield f"{file}, sample {number}", sample
@@ -46,14 +52,19 @@ def samples_in(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if info.filename.startswith("samples/") and info.filename.endswith(".json"):
                     where = f"{file}, {info.filename}"
                     yield where, read_object(where, read_member(log_file, info))
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        # A member that wants a password, or a method that is not known, is a RuntimeError.
         raise UserError(f"'{file}' cannot be read as a log of Inspect ({error})") from None
 
 
 def read_member(log_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """One file of the zip, also where it is compressed by a method that Python's own module does not know."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, ZSTANDARD):
+        # The others take as much memory as a file says they need.
+        raise NotImplementedError(f"compression method {info.compress_type}")
     if info.compress_type != ZSTANDARD:
-        return log_file.read(info)
+        with log_file.open(info) as member:
+            return read_bounded(Path(info.filename), member)
     import pyarrow as pa
 
     raw = log_file.fp
@@ -62,9 +73,9 @@ def read_member(log_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     raw.seek(info.header_offset + 26)
     lengths = raw.read(4)
     raw.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
-    with pa.input_stream(pa.py_buffer(raw.read(info.compress_size)), compression="zstd") as stream:
-        data: bytes = stream.read()
-    return data
+    packed = read_upto(raw, min(info.compress_size, LONGEST_LINE))
+    with pa.input_stream(pa.py_buffer(packed), compression="zstd") as stream:
+        return read_bounded(Path(info.filename), stream)
 
 
 def row_of(where: str, sample: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,23 +83,29 @@ def row_of(where: str, sample: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(sample, Mapping) or "id" not in sample or not isinstance(sample.get("output"), Mapping):
         raise UserError(f"{where}: wants a sample with id, epoch, target and output")
     output = sample["output"]
-    choice = (output.get("choices") or [{}])[0]
-    usage = output.get("usage") or {}
+    choices, epoch = output.get("choices"), sample.get("epoch", 1)
+    choice = table(choices[0]) if isinstance(choices, list) and choices else {}
+    usage = table(output.get("usage"))
     correct = verdict_of(sample)
     row: dict[str, Any] = {
         "problem_id": str(sample["id"]),
-        "sample_index": int(sample.get("epoch", 1)) - 1,
+        "sample_index": epoch - 1 if isinstance(epoch, int) else epoch,
         "gold": target_of(where, sample, correct),
         "prompt": resolved(plain_text(sample.get("input")), sample),
         "text": answer_text(choice, output, sample),
-        "finish_reason": "error" if sample.get("error") else FINISHES.get(choice.get("stop_reason"), "stop"),
+        "finish_reason": "error" if sample.get("error") else FINISHES.get(str(choice.get("stop_reason")), "stop"),
         "prompt_tokens": usage.get("input_tokens") or 0,
         "completion_tokens": usage.get("output_tokens") or 0,
     }
-    own = (sample.get("metadata") or {}).get(OWN)
+    own = table(sample.get("metadata")).get(OWN)
     if isinstance(own, dict):
         return row | own
     return row if correct is None else row | {"correct": correct}
+
+
+def table(value: Any) -> Mapping[str, Any]:
+    """A table, empty where the log has something else in its place."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def target_of(where: str, sample: Mapping[str, Any], correct: bool | None) -> str:
@@ -103,7 +120,7 @@ def target_of(where: str, sample: Mapping[str, Any], correct: bool | None) -> st
 
 def answer_text(choice: Mapping[str, Any], output: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
     """What the model wrote, its reasoning before its answer."""
-    content = (choice.get("message") or {}).get("content", output.get("completion") or "")
+    content = table(choice.get("message")).get("content", output.get("completion") or "")
     if not isinstance(content, list):
         return resolved(str(content), sample)
     text = ""
@@ -119,7 +136,7 @@ def resolved(text: str, sample: Mapping[str, Any]) -> str:
     """A text that the log keeps apart, or the text itself."""
     if not text.startswith(REFERENCE):
         return text
-    return str((sample.get("attachments") or {}).get(text.removeprefix(REFERENCE), text))
+    return str(table(sample.get("attachments")).get(text.removeprefix(REFERENCE), text))
 
 
 def verdict_of(sample: Mapping[str, Any]) -> bool | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.inert import read_json
 from harness.interchange.reading import json_lines, plain_text
 
 METRICS = ("exact_match", "math_verify", "acc")
@@ -43,7 +44,8 @@ def rows_of(where: str, line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         shared["prompt"] = prompt_text(arguments["gen_args_0"].get("arg_0"))
     own = line.get(OWN)
     if isinstance(own, list) and len(own) == len(texts) and all(isinstance(each, dict) for each in own):
-        shared["problem_id"] = str(line.get("doc", {}).get("id", shared["problem_id"]))
+        document = line.get("doc")
+        shared["problem_id"] = str(document.get("id", shared["problem_id"]) if isinstance(document, dict) else "")
         for text, more in zip(texts, own, strict=True):
             yield shared | {"text": text} | more
         return
@@ -80,7 +82,7 @@ def prompt_text(argument: Any) -> str:
     """The prompt; chat messages, as a list or as its JSON, become their texts."""
     if isinstance(argument, str) and argument.startswith("[{"):
         try:
-            return plain_text(json.loads(argument))
+            return plain_text(read_json(argument))
         except ValueError:
             return argument
     return plain_text(argument)

@@ -1,13 +1,14 @@
 """Files of JSON lines and their beginnings, with errors that name the line."""
 
 import gzip
-import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from harness.errors import UserError
-from harness.lines import open_lines
+from harness.inert import read_json
+from harness.lines import bounded, is_file, open_lines
 
 HEAD = 4096
 
@@ -24,11 +25,9 @@ def json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def read_object(where: str, text: str | bytes) -> dict[str, Any]:
     """One JSON object. Raises UserError that begins with `where`."""
     try:
-        row = json.loads(text)
+        row = read_json(text)
     except ValueError as error:
         raise UserError(f"{where}: not JSON ({error})") from None
-    except RecursionError:
-        raise UserError(f"{where}: not JSON that can be read (nested too deep)") from None
     if not isinstance(row, dict):
         raise UserError(
             f"{where}: wants a JSON object with problem_id, gold, and text or answer, got {type(row).__name__}"
@@ -41,18 +40,18 @@ def peek(file: Path) -> tuple[bytes, dict[str, Any]]:
 
     Raises UserError when the file is not there or cannot be opened.
     """
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"no file '{file}' (looked from {Path.cwd()})")
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
             head = opened.read(HEAD)
             opened.seek(0)
-            line = next((line for line in opened if line.strip()), b"")
-    except (OSError, EOFError) as error:
+            line = next((line for line in bounded(file, cast(IO[bytes], opened)) if line.strip()), b"")
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"'{file}' cannot be read ({error})") from None
     try:
-        first = json.loads(line)
-    except (ValueError, RecursionError):
+        first = read_json(line)
+    except ValueError:
         first = None
     return head, first if isinstance(first, dict) else {}
 

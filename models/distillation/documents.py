@@ -14,7 +14,6 @@ in a new order unless it is streamed. Messages count up to the assistant's last,
 
 import functools
 import itertools
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from harness.errors import UserError, choices
+from harness.inert import read_json
 from harness.lines import open_lines
 from harness.nouns import Message, Problem, Prompt, stream_seed
 from harness.plugin_options import options_of, read_options
@@ -165,7 +165,7 @@ def read_file(path: Path) -> list[Example]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = read_json(line)
                 except ValueError as error:
                     raise UserError(f"{path}:{number} is not valid JSON ({error})") from None
                 examples.append(read_row(row, f"{path}:{number}", {}))

@@ -26,6 +26,7 @@ def main(
     limit: Annotated[int, typer.Option(min=1, help="How many completions are labelled at most.")] = 1600,
     samples: Annotated[int, typer.Option(min=1, help="Completions of a problem that are labelled.")] = 1,
     continuations: Annotated[int, typer.Option(min=1, help="Roll-outs from the end of every step.")] = 4,
+    halving: Annotated[bool, typer.Option(help="Look for the first bad step only, by halving.")] = False,
     problems_at_once: Annotated[int, typer.Option(min=1, help="Problems whose roll-outs share a call.")] = 32,
     trust_plugins: Annotated[bool, typer.Option(help="Run the plug-in files that the run names.")] = False,
 ) -> None:
@@ -40,7 +41,7 @@ def main(
     completions = list(islice(finished_completions(run, samples), limit))
     label_steps(
         model, task, completions, out,
-        continuations=continuations, sampling=sampling, problems_at_once=problems_at_once,
+        continuations=continuations, halving=halving, sampling=sampling, problems_at_once=problems_at_once,
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ A text is a rendered prompt with a completion. This module says where a completi
 alike, and knows no model.
 """
 
-import json
 import math
 import random
 import re
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError, choices
+from harness.inert import read_json
 from harness.lines import open_lines
 from harness.models import text
 from harness.nouns import Message, Prompt
@@ -243,7 +243,7 @@ def step_examples(path: Path, tokenizer: Any) -> Iterator[Example]:
 def read_line(line: str, where: str) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
     """Prompt, steps and labels of one line. Raises UserError when it is not of that form."""
     try:
-        row: Mapping[str, Any] = json.loads(line)
+        row: Mapping[str, Any] = read_json(line)
         prompt, steps, labels = row["prompt"], tuple(row["steps"]), tuple(map(float, row["labels"]))
     except (ValueError, TypeError, LookupError) as error:
         raise UserError(
@@ -251,6 +251,7 @@ def read_line(line: str, where: str) -> tuple[str, tuple[str, ...], tuple[float,
         ) from None
     if not steps or len(labels) != len(steps) or not all(math.isfinite(one) and 0 <= one <= 1 for one in labels):
         raise UserError(f"{where} wants one label in 0..1 for each step, got {len(steps)} steps and {labels}")
-    if not isinstance(prompt, str) or split_steps("".join(steps)) != list(steps):
+    are_texts = all(isinstance(one, str) for one in (prompt, *steps))
+    if not are_texts or split_steps("".join(steps)) != list(steps):
         raise UserError(f"{where} has steps that are not lines of a text after a prompt; write it with rollouts")
     return prompt, steps, labels

@@ -1,7 +1,8 @@
 """Step labels by Monte-Carlo roll-outs (Math-Shepherd, arXiv 2312.08935), the training data of a PRM.
 
 The text up to the end of a step is continued several times; the step's label is the share of continuations that end in
-a correct answer. The last step's label is the verdict on the completion itself, 0 or 1.
+a correct answer. The last step's label is the verdict on the completion itself, 0 or 1. Or only the first bad step is
+looked for, by halving (OmegaPRM, arXiv 2406.06592): for the same roll-outs several times as many completions.
 
     task = load_task("arithmetic", ["split=train"])
     label_steps(native("zoo/teacher"), task, finished_completions(Path("results/train"), 4), Path("steps.jsonl"))
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from harness.runner import render
 from harness.runs import open_run
 
 from .reward_data import split_steps
+
+Labels = Mapping["Solution", list[float]]
+"""A label for every step."""
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +69,18 @@ def label_steps(
     out: Path,
     *,
     continuations: int = 8,
+    halving: bool = False,
     sampling: Sampling | None = None,
     problems_at_once: int = 8,
     show_progress: ShowProgress | None = None,
 ) -> None:
     """Write a line of step labels for each completion; a file that is there already is gone on with.
 
-    A line is `{problem_id, sample_index, prompt, steps, labels, continuations}`, `prompt` being the rendered text and
-    the steps joined the completion. The lines of a problem are written when all its roll-outs are done, and a file that
-    was left halfway loses its unfinished problem and no other. A continuation's random stream depends on the sampling
-    seed, the problem, the text that it continues and its number, so neither order nor interruption changes a label.
+    A line is `{problem_id, sample_index, prompt, steps, labels, continuations, halving}`, `prompt` being the rendered
+    text and the steps joined the completion. The lines of a problem are written when all its roll-outs are done, and a
+    file that was left halfway loses its unfinished problem and no other. A continuation's random stream depends on the
+    sampling seed, the problem, the text that it continues and its number, so neither order nor interruption changes a
+    label.
 
     Args:
         model: continues the texts; any engine that reads a plain string as it stands.
@@ -81,6 +88,7 @@ def label_steps(
         completions: rows with problem_id, sample_index and text, of completions that ended by themselves.
         out: the JSON lines.
         continuations: of each prefix, M in the paper.
+        halving: label the steps before the first bad one 1 and the others 0, and a correct completion's all 1.
         sampling: of the continuations; None for temperature 0.8 and 2048 tokens.
         problems_at_once: whose roll-outs go to the model in one call.
         show_progress: None for a bar or lines on stderr.
@@ -97,12 +105,12 @@ def label_steps(
     solutions = group(completions, problems, task.name)
     for problem_id in list(solutions)[:1]:
         check_rendering(model, problems[problem_id])
-    done = resume(out, solutions, continuations)
+    done, make_labels = resume(out, solutions, continuations, halving), first_errors if halving else shares_correct
     todo = [problem_id for problem_id in solutions if problem_id not in done]
     with show_progress("roll-outs", len(solutions)) as progress, out.open("a", encoding="utf-8") as file:
         for start in range(0, len(todo), problems_at_once):
             block = [(problems[problem_id], solutions[problem_id]) for problem_id in todo[start:][:problems_at_once]]
-            for line in label_block(model, task, block, continuations, sampling):
+            for line in label_block(RollOuts(model, Judge(task), continuations, sampling), block, make_labels):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -140,15 +148,15 @@ def check_rendering(model: Model, problem: Problem) -> None:
         )
 
 
-def resume(out: Path, solutions: Mapping[str, Sequence[Solution]], continuations: int) -> set[str]:
+def resume(out: Path, solutions: Mapping[str, Sequence[Solution]], continuations: int, halving: bool) -> set[str]:
     """The problems that a file has whole; the lines of others are taken out of it. A missing file has none.
 
-    Raises UserError when the file holds something else, or labels from another number of continuations.
+    Raises UserError when the file holds something else, or labels made in another way.
     """
     lines: dict[str, dict[int, str]] = {}
     for line in out.read_text(encoding="utf-8").splitlines(keepends=True) if out.is_file() else []:
         if line.endswith("\n"):  # the last line of a killed process may be half a line
-            row = read_labels(line, out, continuations)
+            row = read_labels(line, out, continuations, halving)
             lines.setdefault(row["problem_id"], {})[row["sample_index"]] = line
     wanted = {problem_id: {one.sample_index for one in group} for problem_id, group in solutions.items()}
     done = {problem_id for problem_id, there in lines.items() if wanted.get(problem_id, there.keys()) <= there.keys()}
@@ -160,13 +168,15 @@ def resume(out: Path, solutions: Mapping[str, Sequence[Solution]], continuations
     return done & wanted.keys()
 
 
-def read_labels(line: str, out: Path, continuations: int) -> dict[str, Any]:
+def read_labels(line: str, out: Path, continuations: int, halving: bool) -> dict[str, Any]:
     """One line of an earlier sitting. Raises UserError when it is not one, or was made with other settings."""
     try:
         row: dict[str, Any] = json.loads(line)
         made_with = row["problem_id"], row["sample_index"], row["continuations"]
     except (ValueError, TypeError, LookupError):
         raise UserError(f"'{out}' holds something else than step labels; choose another file") from None
+    if row.get("halving", False) != halving:
+        raise UserError(f"'{out}' has labels made {'without' if halving else 'by'} halving; choose another file")
     if made_with[2] != continuations:
         raise UserError(
             f"'{out}' has labels from {made_with[2]} continuations, not {continuations}; choose another file or go on "
@@ -175,39 +185,86 @@ def read_labels(line: str, out: Path, continuations: int) -> dict[str, Any]:
     return row
 
 
-def label_block(
-    model: Model,
-    task: Task,
-    block: Sequence[tuple[Problem, Sequence[Solution]]],
-    continuations: int,
-    sampling: Sampling,
-) -> list[dict[str, Any]]:
-    """The lines of several problems, whose roll-outs the model makes in one call; a prefix they share is rolled once.
+Block = Sequence[tuple[Problem, Sequence[Solution]]]
 
-    Raises UserError when a continuation fails.
-    """
-    origins: dict[str, tuple[Problem, str]] = {}
-    for problem, solutions in block:
-        for prefix in (prefix for solution in solutions for prefix in solution.prefixes):
-            origins[stream_name(problem, prefix)] = problem, prefix
-    requests = [
-        Request(name, number, render(model, problem) + prefix, sampling)
-        for name, (problem, prefix) in origins.items()
-        for number in range(continuations)
-    ]
-    judge = Judge(task)
-    correct: Counter[str] = Counter()
-    for completion in model.generate(requests, Deadline(None)) if requests else []:
-        problem, prefix = origins[completion.problem_id]
-        if completion.finish_reason == "error":
-            raise UserError(f"a continuation of '{problem.id}' by {model.name} failed: {completion.error}")
-        correct[completion.problem_id] += judge.is_correct(problem, prefix + completion.text, completion.finish_reason)
-    shares = {name: correct[name] / continuations for name in origins}
+
+def label_block(rolls: "RollOuts", block: Block, make_labels: Callable[["RollOuts", Block], Labels]) -> list[Line]:
+    """The lines of several problems. Raises UserError when a continuation fails."""
+    made = make_labels(rolls, block)
     return [
-        line(model, judge, problem, solution, continuations, shares)
+        {
+            "problem_id": problem.id,
+            "sample_index": solution.sample_index,
+            "prompt": render(rolls.model, problem),
+            "steps": list(solution.steps),
+            "labels": made[solution],
+            "continuations": rolls.continuations,
+            "halving": make_labels is first_errors,
+        }
         for problem, solutions in block
         for solution in solutions
     ]
+
+
+def shares_correct(rolls: "RollOuts", block: Block) -> Labels:
+    """For every step the share of correct continuations; a prefix that solutions share is rolled out once."""
+    shares = rolls.shares([(problem, prefix) for problem, group in block for one in group for prefix in one.prefixes])
+    return {
+        solution: [*(shares[problem.id, prefix] for prefix in solution.prefixes), rolls.verdict(problem, solution)]
+        for problem, solutions in block
+        for solution in solutions
+    }
+
+
+def first_errors(rolls: "RollOuts", block: Block) -> Labels:
+    """1 for the steps before the first from which no continuation is correct and 0 from there, found by halving.
+
+    A correct completion's steps are all 1. A wrong one's last is 0.
+    """
+    problems = {solution: problem for problem, solutions in block for solution in solutions}
+    right = {solution: rolls.verdict(problem, solution) == 1 for solution, problem in problems.items()}
+    bounds = {solution: (len(solution.steps) if right[solution] else 0, len(solution.steps)) for solution in problems}
+    while halves := {one: (good + bad) // 2 for one, (good, bad) in bounds.items() if bad - good > 1}:
+        asked = {one: (problems[one], one.prefixes[middle - 1]) for one, middle in halves.items()}
+        shares = rolls.shares(list(asked.values()))
+        for one, middle in halves.items():
+            good, bad = bounds[one]
+            problem, prefix = asked[one]
+            bounds[one] = (middle, bad) if shares[problem.id, prefix] > 0 else (good, middle)
+    return {one: [1.0] * good + [0.0] * (len(one.steps) - good) for one, (good, _) in bounds.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class RollOuts:
+    """A model that continues texts so many times, and who judges what comes of it."""
+
+    model: Model
+    judge: "Judge"
+    continuations: int
+    sampling: Sampling
+
+    def verdict(self, problem: Problem, solution: Solution) -> float:
+        """1 when the completion itself is correct and 0 when not."""
+        return float(self.judge.is_correct(problem, "".join(solution.steps), "stop"))
+
+    def shares(self, prefixes: Sequence[tuple[Problem, str]]) -> dict[tuple[str, str], float]:
+        """By problem id and prefix the share of correct continuations, all made in one call of the model.
+
+        Raises UserError when a continuation fails.
+        """
+        origins = {stream_name(problem, prefix): (problem, prefix) for problem, prefix in prefixes}
+        requests = [
+            Request(name, number, render(self.model, problem) + prefix, self.sampling)
+            for name, (problem, prefix) in origins.items()
+            for number in range(self.continuations)
+        ]
+        correct: Counter[str] = Counter()
+        for one in self.model.generate(requests, Deadline(None)) if requests else []:
+            problem, prefix = origins[one.problem_id]
+            if one.finish_reason == "error":
+                raise UserError(f"a continuation of '{problem.id}' by {self.model.name} failed: {one.error}")
+            correct[one.problem_id] += self.judge.is_correct(problem, prefix + one.text, one.finish_reason)
+        return {(problem.id, prefix): correct[name] / self.continuations for name, (problem, prefix) in origins.items()}
 
 
 class Judge:
@@ -231,24 +288,3 @@ class Judge:
 def stream_name(problem: Problem, prefix: str) -> str:
     """What the random streams of a prefix's continuations are keyed by."""
     return f"{problem.id}#{hashlib.sha256(prefix.encode()).hexdigest()[:16]}"
-
-
-def line(
-    model: Model,
-    judge: Judge,
-    problem: Problem,
-    solution: Solution,
-    continuations: int,
-    shares: Mapping[str, float],
-) -> dict[str, Any]:
-    """What is written of one solution."""
-    labels = [shares[stream_name(problem, prefix)] for prefix in solution.prefixes]
-    own = float(judge.is_correct(problem, "".join(solution.steps), "stop"))
-    return {
-        "problem_id": problem.id,
-        "sample_index": solution.sample_index,
-        "prompt": render(model, problem),
-        "steps": list(solution.steps),
-        "labels": [*labels, own],
-        "continuations": continuations,
-    }

@@ -46,17 +46,17 @@ def search_with(search: Search, guide: Guide, width: int) -> Iterator[Draft]:
     """Write, score and keep until as many replies as are asked for have ended."""
     beams, left = [search.begin()], search.samples
     while left and beams and not search.deadline.expired:
-        drafts = guide.write(search, spread(beams, left))
-        over = [draft for draft in drafts if draft.ending in OVER]
-        yield from over
-        left -= len(over)
-        going = [draft for draft in drafts if draft.ending is None]
+        going = []
+        for draft in guide.write(search, spread(beams, left)):
+            if draft.ending in OVER:
+                left -= 1
+                yield draft
+            elif draft.ending is None:
+                going.append(draft)
         if not going or not left or search.deadline.expired:
-            beams = []
-            continue
-        kept = guide.best(search, going, max(1, left // width))
+            return
         beams = []
-        for draft in guide.complete(search, kept):
+        for draft in guide.complete(search, guide.best(search, going, max(1, left // width))):
             if draft.ending is None:
                 beams.append(draft)
             elif draft.ending in OVER:

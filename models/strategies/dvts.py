@@ -10,7 +10,7 @@ from typing import Literal
 from harness.drafts import Draft
 from harness.strategies import OutOfTime, Search, Strategy
 
-from .guiding import OVER, Guide, check_at_least_one, guide_of
+from .guiding import OVER, Guide, check_at_least_one, guide_of, in_order
 
 
 def dvts(
@@ -47,20 +47,20 @@ def search_with(search: Search, guide: Guide, width: int) -> Iterator[Draft]:
     passed_over: dict[int, Draft] = {}
     try:
         while trees and not search.deadline.expired:
-            drafts = guide.write(search, [trees[tree] for tree in trees for _ in range(width)])
+            drafts = in_order(guide.write(search, [trees[tree] for tree in trees for _ in range(width)]))
             families = families_of(drafts, list(trees), width)
             whole = {tree: family for tree, family in families.items() if is_whole(family, width)}
             for tree, family in families.items():
-                passed_over |= {tree: draft for draft in family if draft.ending in OVER}
-            scores = iter(guide.scores(search, [draft for family in whole.values() for draft in family]))
+                passed_over.update((tree, draft) for draft in family if draft.ending in OVER)
+            everyone = [draft for family in whole.values() for draft in family]
+            scores = dict(zip(everyone, guide.scores(search, everyone), strict=True))
             for tree, family in whole.items():
-                best = max(((next(scores), -place, draft) for place, draft in enumerate(family)), key=lambda one: one[:2])
-                trees[tree] = best[2]
-                if best[2].ending is not None:
+                best = trees[tree] = max(family, key=scores.__getitem__)
+                if best.ending is not None:
                     del trees[tree]
                     passed_over.pop(tree, None)
-                    yield best[2]
-                    yield from (one for one in family if one.ending in OVER and one is not best[2])
+                    yield best
+                    yield from (one for one in family if one.ending in OVER and one is not best)
             if len(whole) < len(families):
                 break
     except OutOfTime:

@@ -4,12 +4,12 @@ A step ends at a separator. One that is rejected early (arXiv 2508.01969) is sco
 those that are kept are written to their end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.drafts import Draft
 from harness.errors import UserError
-from harness.strategies import Search
+from harness.strategies import Extension, Search
 
 OVER = ("stop", "length", "error")
 """How a reply ends that no deadline cut."""
@@ -36,10 +36,9 @@ class Guide:
     early_tokens: int
     deduplicate: bool
 
-    def write(self, search: Search, drafts: Sequence[Draft]) -> list[Draft]:
-        """One step more of every draft, or its beginning; in the order of `drafts`, without those never begun."""
-        steps = search.extend(drafts, stop=(self.separator,), max_tokens=self.early_tokens or None)
-        return sorted(steps, key=lambda draft: draft.stream)
+    def write(self, search: Search, drafts: Sequence[Draft]) -> Extension:
+        """One step more of every draft, or its beginning, as they come; streams are the places in `drafts`."""
+        return search.extend(drafts, stop=(self.separator,), max_tokens=self.early_tokens or None)
 
     def scores(self, search: Search, drafts: Sequence[Draft]) -> list[float]:
         """One number for each; a text that several have is scored once. Raises OutOfTime."""
@@ -53,8 +52,8 @@ class Guide:
         return [draft for draft in drafts if first.setdefault(draft.text, draft) is draft or not self.deduplicate]
 
     def best(self, search: Search, drafts: Sequence[Draft], count: int) -> list[Draft]:
-        """The `count` best, the best one first; of equals the earlier."""
-        competing = self.competing(drafts)
+        """The `count` best, the best one first; of equals that of the lower stream."""
+        competing = self.competing(in_order(drafts))
         scores = self.scores(search, competing)
         order = sorted(range(len(competing)), key=lambda place: -scores[place])
         return [competing[place] for place in order[:count]]
@@ -71,7 +70,12 @@ class Guide:
         if not begun or search.deadline.expired:
             return list(drafts)
         rest = search.extend(begun, stop=(self.separator,), streams=[draft.stream for draft in begun])
-        return whole + sorted(rest, key=lambda draft: draft.stream)
+        return whole + in_order(rest)
+
+
+def in_order(drafts: Iterable[Draft]) -> list[Draft]:
+    """Drafts by their streams, in whatever order they came."""
+    return sorted(drafts, key=lambda draft: draft.stream)
 
 
 def guide_of(separator: str, aggregate: str, early_tokens: int, deduplicate: bool) -> Guide:

@@ -13,7 +13,7 @@ from harness.drafts import Draft
 from harness.errors import UserError
 from harness.strategies import Search, Strategy
 
-from .guiding import OVER, Guide, guide_of
+from .guiding import OVER, Guide, guide_of, in_order
 
 
 def rebase(
@@ -48,14 +48,16 @@ def search_with(search: Search, guide: Guide, balance: float) -> Iterator[Draft]
     left = search.samples
     nodes = [search.begin()] * left
     while nodes and not search.deadline.expired:
-        drafts = guide.write(search, nodes)
-        over = [draft for draft in drafts if draft.ending in OVER]
-        yield from over
-        left -= len(over)
-        going = [draft for draft in drafts if draft.ending is None]
+        going = []
+        for draft in guide.write(search, nodes):
+            if draft.ending in OVER:
+                left -= 1
+                yield draft
+            elif draft.ending is None:
+                going.append(draft)
         if not going or search.deadline.expired:
             return
-        going = guide.competing(going)
+        going = guide.competing(in_order(going))
         counts = shared_out(guide.scores(search, going), left, balance)
         nodes = [draft for draft, count in zip(going, counts, strict=True) for _ in range(count)]
 

@@ -1,0 +1,309 @@
+"""What a second, or a FLOP, buys: search strategies against independent samples at equal budgets.
+
+    python tests/benchmarks/strategies.py --model zoo/teacher --model zoo/llamba --prm zoo/prm --fast zoo/llamba \
+        --budget 1s --budget 3s --budget 10GFLOP --problems 60 --out results/strategies
+
+For each model and budget every strategy is run on problems of `arithmetic`'s train split with each of its settings, the
+best setting is kept with the selector that was best with it, and that alone is run on problems of the test split, under
+the same budget. Independent samples are shown under every selector. The reward model's time and FLOPs are inside the
+budget wherever it is used. Differences are against the majority of independent samples of the same model under the same
+budget, paired by problem, with bootstrap intervals and sign-flip p values. Runs are kept under OUT/runs and not made
+twice; OUT/table.md, OUT/strategies.csv, OUT/strategies.svg and .png are written anew. The last line is one JSON
+document.
+
+Run it on a machine that does nothing else. `--tiny-prm FOLDER` makes a reward model with random weights there and uses
+it, to try the script out.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from harness import plugins
+from harness.bank import load_bank
+from harness.bench import Arm, Plan, bench_arm, short, slug
+from harness.budgets import Budget, parse_budget
+from harness.curves import value_of
+from harness.nouns import Sampling, Selector
+from harness.progress import chooser
+from harness.runs import Run
+from harness.stats.paired import paired_difference
+
+PLAIN = ("majority",)
+SCORED = ("best_of_n", "weighted_majority", "majority")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A strategy with the settings to choose among; `guided` ones and those whose selectors read scores have a PRM."""
+
+    name: str
+    strategy: str = ""
+    grid: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fixed: Sequence[str] = ()
+    selectors: Sequence[str] = PLAIN
+    guided: bool = False
+
+    def settings(self) -> Iterator[tuple[str, ...]]:
+        """Every combination."""
+        for values in product(*self.grid.values()):
+            yield (*self.fixed, *(f"{name}={value}" for name, value in zip(self.grid, values, strict=True)))
+
+
+def ways_of(fast: str | None) -> list[Way]:
+    """What is compared, the baseline first."""
+    widths = {"width": ("2", "4"), "aggregate": ("last", "prod")}
+    found = [
+        Way("independent, majority"),
+        Way("independent, best of n", selectors=("best_of_n",), guided=True),
+        Way("independent, weighted majority", selectors=("weighted_majority",), guided=True),
+        Way("beam search", "beam_search", widths, selectors=SCORED, guided=True),
+        Way("DVTS", "dvts", widths, selectors=SCORED, guided=True),
+        Way("REBASE", "rebase", {"balance": ("0.1", "0.3")}, selectors=SCORED, guided=True),
+        Way("budget forcing", "budget_forcing", {"waits": ("1", "2"), "reserve": ("0.1", "0.2")}),
+        Way("probing", "probing", {"reserve": ("0.05", "0.1", "0.2")}),
+        Way("self-consistency, early stop", "self_consistency", {"confidence": ("0.9", "0.99")}),
+    ]
+    grid = {"fast_samples": ("8", "16"), "agreement": ("0.5", "0.75")}
+    return [*found, Way("cascade", "cascade", grid, (f"fast={fast}",))] if fast else found
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs have in common."""
+
+    out: Path
+    prm: str
+    samples: int
+    max_tokens: int
+    difficulty: int
+    seed: int
+    engine: str | None
+    engine_args: tuple[str, ...]
+
+    def run(self, model: str, way: Way, setting: tuple[str, ...], budget: Budget, split: str, problems: int) -> Run:
+        """Make a run, or find it."""
+        options = (f"split={split}", f"difficulty={self.difficulty}", f"num_problems={problems}")
+        asked = Plan(
+            "arithmetic", options, None, None, "latency", budget, self.samples,
+            Sampling(temperature=0.8, max_tokens=self.max_tokens, seed=self.seed),
+            (self.prm,) if way.guided else (), (), way.strategy, setting,
+        )  # fmt: skip
+        kind = way.strategy or ("scored" if way.guided else "plain")
+        name = slug("-".join([short(model), kind, *setting, str(budget), split]))
+        engine = self.engine or plugins.default_engine(model)
+        arm = Arm(model, engine, self.engine_args, self.out / "runs" / name)
+        return bench_arm(arm, asked, plugins.load_task("arithmetic", options), chooser(True))
+
+
+def values(run: Run, selector: Selector, budget: Budget) -> np.ndarray:
+    """(problems,) the accuracy of what the selector chooses among what was there in time, scored if it needs that."""
+    found = []
+    for item in load_bank(run):
+        seen = item.seen_by(next(iter(item.scores))) if selector.reads_scores else item
+        places = np.flatnonzero(seen.positions[budget.unit] <= budget.amount)
+        found.append(value_of(selector, item.prompt, seen.graded.take(places)) if len(places) else 0.0)
+    return np.array(found)
+
+
+def spent(run: Run, unit: str) -> float:
+    """What a problem took in the mean, in the unit of the budget."""
+    table = run.timing_table()
+    return float(np.mean(table["spent"].to_numpy() if unit != "seconds" else table["elapsed_s"].to_numpy()))
+
+
+def chosen(
+    bench: Bench, model: str, way: Way, budget: Budget, problems: int
+) -> tuple[tuple[str, ...], str, float | None]:
+    """The setting and the selector that are best on the train split, and how good; of equals the first."""
+    tried = []
+    settings = list(way.settings())
+    if len(settings) == len(way.selectors) == 1:
+        return settings[0], way.selectors[0], None
+    for setting in settings:
+        run = bench.run(model, way, setting, budget, "train", problems)
+        for selector in plugins.load_selectors(way.selectors):
+            tried.append((float(values(run, selector, budget).mean()), setting, selector.name))
+    best = max(tried, key=lambda one: one[0])
+    return best[1], best[2], best[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; differences are in accuracy against the baseline."""
+
+    model: str
+    budget: str
+    unit: str
+    amount: float
+    way: str
+    setting: str
+    selector: str
+    tuned: float | None
+    accuracy: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    p_value: float
+    spent: float
+    verdict: str
+
+
+def compare(bench: Bench, model: str, ways: Sequence[Way], budget: Budget, tuning: int, problems: int) -> list[Row]:
+    """All ways of one model under one budget."""
+    rows: list[Row] = []
+    base: np.ndarray | None = None
+    for way in ways:
+        setting, name, tuned = chosen(bench, model, way, budget, tuning)
+        run = bench.run(model, way, setting, budget, "test", problems)
+        (selector,) = plugins.load_selectors([name])
+        own = values(run, selector, budget)
+        base = own if base is None else base
+        low, high = bootstrap(own)
+        gap = paired_difference(base[None, :, None], own[None, :, None])
+        difference, difference_low, difference_high, p_value = (
+            float(np.ravel(one)[0]) for one in (gap.difference, gap.low, gap.high, gap.p_value)
+        )
+        rows.append(
+            Row(
+                model, str(budget), budget.unit, budget.amount, way.name, " ".join(setting), name, tuned,
+                float(own.mean()), low, high, difference, difference_low, difference_high, p_value,
+                spent(run, budget.unit), run.manifest["validity"]["verdict"],
+            )
+        )  # fmt: skip
+        print(f"{model} {budget} {way.name}: {own.mean():.3f} ({rows[-1].difference:+.3f})", file=sys.stderr)
+    return rows
+
+
+def bootstrap(own: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean over problems."""
+    from harness.stats.resampling import percentile_interval, replicate_means
+
+    low, high = percentile_interval(replicate_means([own[None, :, None]])[0], len(own))
+    return float(np.ravel(low)[0]), float(np.ravel(high)[0])
+
+
+def table_of(rows: Sequence[Row], bench: Bench, tuning: int, problems: int) -> str:
+    """The table as Markdown."""
+    lines = [
+        f"`arithmetic`, difficulty {bench.difficulty}, {problems} problems of the test split, at most {bench.samples} "
+        f"samples, settings chosen on {tuning} of the train split; 95 % intervals over problems; differences are "
+        "against independent samples and majority, paired; `spent` is per problem, in the budget's unit.",
+        "",
+        "| model | budget | strategy | setting | selector | accuracy | difference | p | spent | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        gap = f"{100 * row.difference:+.1f} [{100 * row.difference_low:+.1f}, {100 * row.difference_high:+.1f}]"
+        value = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        cells = [row.model, row.budget, row.way, row.setting or "–", row.selector, value, gap, f"{row.p_value:.3f}"]
+        lines.append("| " + " | ".join([*cells, f"{row.spent:.3g}", row.verdict]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: Sequence[Row], out: Path) -> None:
+    """Accuracy against the budget: a panel for each unit and model, a line for each strategy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    units, models = list(dict.fromkeys(row.unit for row in rows)), list(dict.fromkeys(row.model for row in rows))
+    figure, axes = plt.subplots(len(units), len(models), figsize=(4.2 * len(models), 3.4 * len(units)), squeeze=False)
+    markers = "os^Dv<>PX*hp"
+    for (line, unit), (column, model) in product(enumerate(units), enumerate(models)):
+        panel = axes[line][column]
+        for number, way in enumerate(dict.fromkeys(row.way for row in rows)):
+            own = [row for row in rows if (row.unit, row.model, row.way) == (unit, model, way)]
+            points = [100 * row.accuracy for row in own]
+            bars = [[100 * (row.accuracy - row.low) for row in own], [100 * (row.high - row.accuracy) for row in own]]
+            shifted = [row.amount * 1.02**number for row in own]
+            panel.errorbar(
+                shifted, points, bars, label=way, marker=markers[number % len(markers)], lw=1, ms=4, capsize=2,
+                elinewidth=0.6, color=f"C{number % 10}",
+            )  # fmt: skip
+        panel.set(xscale="log", title=model, xlabel=f"budget per problem ({unit})", ylabel="accuracy (%)")
+        ticks = {row.amount: row.budget for row in rows if row.unit == unit}
+        panel.set_xticks(list(ticks), list(ticks.values()))
+        panel.set_xticks([], minor=True)
+        panel.grid(alpha=0.3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=7)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    for suffix in ("svg", "png"):
+        figure.savefig(out / f"strategies.{suffix}", dpi=200)
+
+
+def tiny_prm(folder: Path, tokenizer_of: str) -> str:
+    """A process reward model with random weights and the tokenizer of a checkpoint."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForTokenClassification
+
+    from harness.models.checkpoints import find_checkpoint
+
+    tokenizer = AutoTokenizer.from_pretrained(find_checkpoint(tokenizer_of).folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, intermediate_size=48, num_attention_heads=4,
+        num_key_value_heads=2, num_labels=2, max_position_embeddings=1024, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForTokenClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def main() -> None:
+    """Compare and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", required=True)
+    parser.add_argument("--prm", default="zoo/prm")
+    parser.add_argument("--tiny-prm", type=Path)
+    parser.add_argument("--fast", help="the cascade's first model; without it there is no cascade")
+    parser.add_argument("--budget", action="append", default=None)
+    parser.add_argument("--only", action="append", help="a strategy to run beside the baseline; all by default")
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--problems", type=int, default=60)
+    parser.add_argument("--tune-problems", type=int, default=24)
+    parser.add_argument("--difficulty", type=int, default=5)
+    parser.add_argument("--max-tokens", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine")
+    parser.add_argument("--engine-arg", action="append", default=[])
+    parser.add_argument("--out", type=Path, default=Path("results/strategies"))
+    asked = parser.parse_args()
+    prm = tiny_prm(asked.tiny_prm, asked.model[0]) if asked.tiny_prm else asked.prm
+    bench = Bench(
+        asked.out, prm, asked.samples, asked.max_tokens, asked.difficulty, asked.seed, asked.engine,
+        tuple(asked.engine_arg),
+    )  # fmt: skip
+    rows: list[Row] = []
+    for model, budget in product(asked.model, asked.budget or ["1s", "3s", "5GFLOP", "20GFLOP"]):
+        # A model that is its own fast one has nobody to pass a problem on to.
+        ways = ways_of(None if model == asked.fast else asked.fast)
+        kept = [way for way in ways if not asked.only or way is ways[0] or way.strategy in asked.only]
+        rows += compare(bench, model, kept, parse_budget(budget), asked.tune_problems, asked.problems)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / "table.md").write_text(table_of(rows, bench, asked.tune_problems, asked.problems), encoding="utf-8")
+    with (asked.out / "strategies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    draw(rows, asked.out)
+    print((asked.out / "table.md").read_text(encoding="utf-8"))
+    document: dict[str, Any] = {"problems": asked.problems, "rows": [asdict(row) for row in rows]}
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
