@@ -50,6 +50,8 @@ def repair(path: Path, out: Path) -> list[Finding]:
     again = f"type the command that made the run with --out {out} to sample and grade what is lost"
     if run.spec["engine"] == RECORDED:
         again = "import the recording again to get back what is lost"
+    elif any(name.startswith("scores/") for name in lost_of(survey)):
+        again += f", and ttc score {out} with --reward-model for the scores that are"
     return [Finding(f"rebuilt as '{out}'", True, "; ".join(told)), Finding("to go on", True, again)]
 
 
@@ -104,9 +106,14 @@ def rebuild_timing(survey: Survey, made: Run) -> str:
     return f"{table.num_rows} rows"
 
 
+def lost_of(survey: Survey) -> list[str]:
+    """The parts that are damaged or missing."""
+    return [str(part.relative_to(survey.run.path)) for part in survey.damaged] + survey.missing
+
+
 def note(survey: Survey, made: Run, told: Sequence[str]) -> None:
     """Say in the new run's manifest what it is; with losses it is not VALID until a bench has gone on with it."""
-    lost = [str(part.relative_to(survey.run.path)) for part in survey.damaged] + survey.missing
+    lost = lost_of(survey)
     if not is_as_written(survey.run):
         lost.append("manifest.json was not as it was written")
     made.manifest["repaired"] = {"from": survey.run.name, "kept": list(told), "lost": lost}

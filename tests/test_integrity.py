@@ -1,12 +1,14 @@
 """What the doctor finds in a stored run, and what is rebuilt of one that is damaged; damage is never read as data."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from crash_runs import Script, again, bench, failed, hasten, problems_with, quiet, stored
 from fakes import FakeClock
+from typer.testing import CliRunner
 
 from harness.errors import UserError
 from harness.integrity import examine_run
@@ -177,3 +179,20 @@ def test_records_of_another_version_are_refused_by_name(run: Run, script: Script
     manifest.write_text(manifest.read_text().replace('"schema": 1', '"schema": 0', 1))
     with pytest.raises(UserError, match="is a manifest of schema 0, written by another version"):
         open_run(run.path)
+
+
+def test_the_command_verifies_and_repairs(run: Run, tmp_path: Path) -> None:
+    from harness.cli import app
+
+    ttc = CliRunner()
+    told = ttc.invoke(app, ["doctor", str(run.path), "--json"])
+    assert told.exit_code == 0
+    assert all(finding["ok"] for finding in json.loads(told.stdout))
+    spoil(part(run, "scores", 0))
+    told = ttc.invoke(app, ["doctor", str(run.path)])
+    assert told.exit_code == 1
+    assert "FAIL every part is as it was stored: " in told.stdout
+    told = ttc.invoke(app, ["doctor", str(run.path), "--repair", str(tmp_path / "new"), "--json"])
+    assert told.exit_code == 0
+    assert json.loads(told.stdout)[0]["what"] == f"rebuilt as '{tmp_path / 'new'}'"
+    assert findings(tmp_path / "new").keys() == {"verdict"}

@@ -167,6 +167,18 @@ def test_a_trunk_starts_as_its_teacher_and_leaves_it_alone(tmp_path: Path) -> No
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 
 
+def test_a_reward_model_starts_from_another_without_its_head(tmp_path: Path) -> None:
+    checkpoint = find_checkpoint(stored("prm", tmp_path))
+    trunk = rewards.load_trunk(checkpoint)
+    model, _ = rewards.from_teacher("orm", trunk, checkpoint.config, seed=5)
+    token_ids, lengths = rows()
+    mask = (torch.arange(17) < lengths[:, None]).long()
+    with torch.no_grad():
+        expected = theirs("prm").model(token_ids, attention_mask=mask).last_hidden_state
+        ours = model.trunk.norm(model.trunk.read(token_ids, lengths)[0])
+    torch.testing.assert_close(ours[mask.bool()], expected[mask.bool()], rtol=0, atol=1e-4)
+
+
 def test_losses_are_the_cross_entropies_by_hand() -> None:
     logits = torch.tensor([[0.3, 5.0, -1.2], [2.0, -7.0, 0.5]])
     labels = torch.tensor([[1.0, reward_data.IGNORED, 0.0], [0.0, reward_data.IGNORED, 0.25]])

@@ -1,4 +1,4 @@
-"""The shipped model: what it is, how good it is, and that the script that made it still runs."""
+"""The shipped models: what they are, how good they are, and that the script that made the teacher still runs."""
 
 import json
 import math
@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from harness import plugins
+from harness.models.distillation.recipes import read_recipe
 from harness.models.zoo import train_teacher
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,8 +19,8 @@ SVAMP = ROOT.parent / "shared" / "data" / "svamp" / "test.jsonl.gz"
 TTC = str(Path(sys.executable).with_name("ttc"))
 
 
-def bench(folder: Path, *arguments: str) -> dict[str, dict[str, list[dict[str, float]]]]:
-    command = [TTC, "bench", "zoo/teacher", *arguments, "--out", str(folder / "run"), "--json", "--quiet"]
+def bench(folder: Path, *arguments: str, model: str = "zoo/teacher") -> dict[str, dict[str, list[dict[str, float]]]]:
+    command = [TTC, "bench", model, *arguments, "--out", str(folder / "run"), "--json", "--quiet"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     curves: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -48,12 +49,29 @@ def test_its_tokenizer_reads_any_text_and_splits_numbers_into_digits() -> None:
     assert tokenizer.convert_ids_to_tokens(tokenizer("407")["input_ids"]) == ["4", "0", "7"]
 
 
-def test_it_is_neither_hopeless_nor_perfect_and_voting_helps(tmp_path: Path) -> None:
-    curves = bench(tmp_path, "--task", "arithmetic", "--limit", "40", "--samples", "8", "--max-tokens", "400")
+@pytest.mark.parametrize("model", ["zoo/teacher", "zoo/llamba", "zoo/mamba-in-llama"])
+def test_they_are_neither_hopeless_nor_perfect_and_voting_helps(model: str, tmp_path: Path) -> None:
+    asked = ("--task", "arithmetic", "--limit", "40", "--samples", "8", "--max-tokens", "400")
+    curves = bench(tmp_path, *asked, model=model)
     pass_at_1 = curves["first"]["k"][0]["value"]
     assert 0.3 <= pass_at_1 <= 0.7
     assert curves["coverage"]["k"][-1]["value"] > pass_at_1 + 0.1
     assert curves["majority"]["k"][-1]["value"] >= pass_at_1
+
+
+def test_the_zoo_is_small_and_every_model_has_its_card() -> None:
+    folders = [path.parent for path in TEACHER.parent.glob("*/config.json")]
+    assert all((folder / "README.md").is_file() for folder in folders)
+    assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) <= 25e6
+
+
+@pytest.mark.parametrize("name", ["llamba", "mamba-in-llama"])
+def test_a_student_has_the_shape_of_its_recipe(name: str) -> None:
+    recipe = read_recipe(ROOT / "recipes" / f"zoo-{name}.toml")
+    asked = recipe.student.config or recipe.student.mamba_config
+    file = "config.json" if recipe.student.config else "mamba_config.json"
+    there = json.loads((TEACHER.parent / name / file).read_text())
+    assert {key: there[key] for key in asked} == json.loads(json.dumps(dict(asked)))
 
 
 def test_real_word_problems_run_to_a_figure_under_a_budget(tmp_path: Path) -> None:

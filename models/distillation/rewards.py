@@ -23,6 +23,9 @@ from harness.models.architectures import llama
 from harness.models.architectures.causal_lm import CausalLM
 from harness.models.architectures.initial import allocate
 from harness.models.architectures.layout import Layout, Place
+from harness.models.checkpoints import Checkpoint
+from harness.models.native import load_model
+from harness.models.weights import fill, open_weights
 
 from .saving import save_checkpoint
 
@@ -106,6 +109,22 @@ def from_teacher(
     if model.score.bias is not None:
         model.score.bias.zero_()
     return model, layout
+
+
+def load_trunk(checkpoint: Checkpoint) -> CausalLM:
+    """The float32 Llama that a new reward model starts from: a Llama, or another reward model without its head.
+
+    Raises UserError when it is neither, or its files are damaged or incomplete.
+    """
+    named = checkpoint.config.get("architectures") or [""]
+    if named[0] not in KINDS:
+        return load_model(checkpoint.name)
+    files = open_weights(checkpoint)
+    with torch.device("meta"):
+        model, layout = build(KINDS[named[0]], checkpoint.config, files.shapes.keys())
+    allocate(model, torch.float32, torch.device("cpu"))
+    fill(model, files, layout)
+    return model.trunk
 
 
 def reward_config(kind: RewardKind, config: Mapping[str, Any]) -> dict[str, Any]:

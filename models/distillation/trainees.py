@@ -63,9 +63,9 @@ def make_trainee(recipe: Recipe, device: torch.device) -> Trainee:
     """
     checkpoint = find_checkpoint(recipe.teacher)
     tokenizer = load_tokenizer(checkpoint)
-    teacher = load_model(recipe.teacher)
     if recipe.student.family in ("orm", "prm"):
-        return reward_trainee(recipe, teacher, checkpoint, tokenizer)
+        return reward_trainee(recipe, rewards.load_trunk(checkpoint), checkpoint, tokenizer)
+    teacher = load_model(recipe.teacher)
     model, _ = make_student(student_at(recipe, 1), teacher, checkpoint.config, recipe.seed)
     guide = teacher
     if device.type != "cpu":
@@ -102,7 +102,7 @@ def make_trainee(recipe: Recipe, device: torch.device) -> Trainee:
     return Trainee(model, grown, empty, objective, batches, save)
 
 
-def reward_trainee(recipe: Recipe, teacher: Any, checkpoint: Checkpoint, tokenizer: Any) -> Trainee:
+def reward_trainee(recipe: Recipe, teacher: CausalLM, checkpoint: Checkpoint, tokenizer: Any) -> Trainee:
     """The teacher with a score head."""
     kind: rewards.RewardKind = "orm" if recipe.student.family == "orm" else "prm"
     model, layout = rewards.from_teacher(kind, teacher, checkpoint.config, recipe.seed)
