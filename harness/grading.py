@@ -135,7 +135,7 @@ def verdict_rows(
     clock: Clock = monotonic,
     known: Known | None = None,
 ) -> list[dict[str, Any]]:
-    """Grade all completions of one problem: rows of the verdict schema (see `harness.records.VERDICTS`).
+    """Grade all completions of one problem: rows of the verdict schema (see `harness.storage.records.VERDICTS`).
 
     `completions` are rows with problem_id, sample_index, text and finish_reason. Equal answers are graded once, and
     those in `known` not again.

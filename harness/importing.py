@@ -15,10 +15,10 @@ from harness import plugins
 from harness.errors import UserError, choices
 from harness.grading import classes_of, verdict_of, verdict_rows
 from harness.interchange.forms import read_rows
-from harness.locking import writing
 from harness.nouns import Completion, FinishReason, Task
-from harness.records import parts
-from harness.runs import Run, begin_run, make_run
+from harness.storage.locking import writing
+from harness.storage.records import parts
+from harness.storage.runs import Run, begin_run, make_run
 
 KINDS: dict[str, tuple[type, ...]] = {
     "problem_id": (str,),

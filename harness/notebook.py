@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from harness.analysis.summary import Axis
 from harness.errors import UserError, choices
-from harness.runs import Run
-from harness.runs import open_run as open_stored
-from harness.summary import Axis
+from harness.storage.runs import Run
+from harness.storage.runs import open_run as open_stored
 
 if TYPE_CHECKING:
     import pandas
@@ -40,7 +40,7 @@ class StoredRun:
         """One row per completion: its stored columns (units in their names), its answer and its verdict."""
         import pyarrow.compute as pc
 
-        from harness.records import COMPLETIONS, VERDICTS, read_parts
+        from harness.storage.records import COMPLETIONS, VERDICTS, read_parts
 
         keys = ["problem_id", "sample_index"]
         completions = read_parts(self.stored.path / "completions", COMPLETIONS).to_pandas()
@@ -73,9 +73,9 @@ class StoredRun:
         """
         import pandas
 
+        from harness.analysis.summarise import has_scores, summarise
         from harness.cli.options import default_selectors
         from harness.plugins import load_selectors
-        from harness.summarise import has_scores, summarise
 
         if axis is not None and axis not in get_args(Axis):
             raise UserError(f"there is no axis '{axis}'; write one of {choices(list(get_args(Axis)))}")

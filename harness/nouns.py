@@ -14,11 +14,11 @@ from harness.budgets import Deadline
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.columns import Columns, StepScores
+    from harness.analysis.columns import Columns, StepScores
 
 Outcome = Literal["correct", "wrong", "unparsed", "no_answer", "timeout"]
 FinishReason = Literal["stop", "length", "deadline", "error", "dropped"]
-"""`dropped`: a strategy gave it up, see `harness.strategies`."""
+"""`dropped`: a strategy gave it up, see `harness.running.strategies`."""
 
 
 class Message(NamedTuple):
@@ -207,7 +207,7 @@ class Graded:
     @functools.cached_property
     def columns(self) -> "Columns":
         """Everything but the texts, as arrays."""
-        from harness.columns import columns_of
+        from harness.analysis.columns import columns_of
 
         return columns_of(self.candidates) if self.stored is None else self.stored
 
@@ -238,7 +238,7 @@ class Graded:
 
     def take(self, places: "np.ndarray") -> "Graded":
         """The candidates at these places, in this order."""
-        from harness.columns import Picked
+        from harness.analysis.columns import Picked
 
         return Graded(Picked(self.candidates, places), self.correct[places], self.columns.take(places))
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import plugins
-from harness.comparable import Setting, reasons_apart, setting_of, together
-from harness.comparison import TaskComparison
+from harness.analysis.comparable import Setting, reasons_apart, setting_of, together
+from harness.analysis.summary import Curve, RunSummary, as_document
+from harness.comparisons.comparison import TaskComparison
 from harness.errors import UserError
 from harness.inert import inert_line
 from harness.nouns import Selector
-from harness.runs import Run
-from harness.storing import plainly
-from harness.summary import Curve, RunSummary, as_document
-from harness.timing_tables import TimingTable, read_timings
+from harness.storage.runs import Run
+from harness.storage.storing import plainly
+from harness.timing.timing_tables import TimingTable, read_timings
 
 FORMATS = ("png", "svg", "pdf")
 """The files that every figure is written as; `pgf` is known too and needs a LaTeX installation."""
@@ -79,7 +79,7 @@ def compared_in(runs: Sequence[Run], selectors: Sequence[Selector]) -> TaskCompa
     """The comparison of runs that may share a figure; None where there are no two arms or their times are not known."""
     if len(runs) < 2:
         return None
-    from harness.comparing import compare_runs
+    from harness.comparisons.comparing import compare_runs
 
     try:
         return compare_runs(runs, selectors).tasks[0]

@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.inert import inert, inert_line
-from harness.overshoot import compliance_lines
-from harness.runs import Run
+from harness.running.overshoot import compliance_lines
+from harness.storage.runs import Run
 
 PIPE_WIDTH = 140
 STYLES = {"VALID": "bold green", "INVALID": "bold red"}

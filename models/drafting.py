@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.budgets import Deadline
-from harness.drafts import Ask, Draft
 from harness.nouns import Completion, Prompt
+from harness.running.drafts import Ask, Draft
 
 from . import text
 from .rows import Row, new_row, refused

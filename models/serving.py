@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from harness.budgets import Deadline
-from harness.drafts import Ask, Draft
 from harness.nouns import Completion, Facts, Prompt, Request
+from harness.running.drafts import Ask, Draft
 
 from . import text
 from .architectures.causal_lm import CausalLM
@@ -150,7 +150,7 @@ class NativeModel:
         return [new_row(request, encoded[request.prompt], self.context, submitted_s) for request in requests]
 
     def extend(self, waiting: deque[Ask], deadline: Deadline) -> Iterator[Draft]:
-        """Go on with replies, whose states are kept from piece to piece; see `harness.drafts`."""
+        """Go on with replies, whose states are kept from piece to piece; see `harness.running.drafts`."""
         drafting = Drafting(waiting, self.tokenizer, self.endings.ends, self.context)
         queue: deque[Row] = deque()
         while not deadline.expired:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import COMPLETIONS, SCORES, VERDICTS, read_parts
-from harness.runs import KEY, Run
+from harness.storage.records import COMPLETIONS, SCORES, VERDICTS, read_parts
+from harness.storage.runs import KEY, Run
 
 LONGEST_TEXT = 20_000
 """Characters of a completion that the page holds; of a longer one the beginning and the end."""

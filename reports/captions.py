@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.summary import RunSummary
+from harness.analysis.summary import RunSummary
 
 from .lines import arm_names
 

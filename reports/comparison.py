@@ -6,12 +6,12 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.comparison import SelectorComparison, TaskComparison
-from harness.comparison import spelled as spelled_amount
+from harness.analysis.summary import RunSummary
+from harness.comparisons.comparison import SelectorComparison, TaskComparison
+from harness.comparisons.comparison import spelled as spelled_amount
 from harness.reporting import Material
 from harness.stats.crossing import Crossover
 from harness.stats.iso_accuracy import SpeedUp
-from harness.summary import RunSummary
 
 from .files import save_figure
 from .grouping import Group, groups

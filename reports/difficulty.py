@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.bank import Item, load_bank
-from harness.curves import values_along, views_of
-from harness.intervals import mean_with_interval
+from harness.analysis.bank import Item, load_bank
+from harness.analysis.curves import values_along, views_of
+from harness.analysis.intervals import mean_with_interval
+from harness.analysis.summary import Curve, Point, RunSummary
 from harness.nouns import Selector
 from harness.reporting import Material
 from harness.stats.difficulty import BINS, difficulty_bins
-from harness.summary import Curve, Point, RunSummary
 
 from .files import save_figure
 from .grouping import Group, groups
@@ -24,7 +24,7 @@ from .panels import Panel
 from .sheet import PAGE_IN, compose, paper_style
 
 if TYPE_CHECKING:
-    from harness.curves import View
+    from harness.analysis.curves import View
 
 LEAST = 2 * BINS
 """With fewer problems a bin would hold a single one."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.analysis.summary import Axis, RunSummary
 from harness.reporting import Material
-from harness.summary import Axis, RunSummary
 
 from .files import save_figure
 from .grouping import groups

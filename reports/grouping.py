@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from harness.comparable import together
+from harness.analysis.comparable import together
+from harness.analysis.summary import RunSummary
 from harness.reporting import Material
-from harness.summary import RunSummary
 
 STEMS = (
     *("accuracy", "accuracy-seconds", "accuracy-k", "accuracy-tokens", "accuracy-flops", "accuracy-seconds-wide"),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from harness.summary import RunSummary
+from harness.analysis.summary import RunSummary
 
 from .lettering import POINTS_PER_INCH, printable, shorten, shorten_all, width_in, wrap
 from .lines import SOLID, Line, Look, arm_names

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.summary import Axis, Curve, Point, finite
+from harness.analysis.summary import Axis, Curve, Point, finite
 
 from .grouping import Group
 from .lines import Look, arm_names, finite_points, is_free, look_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib import rcParams
 
-from harness.summary import Axis, Curve, Point, RunSummary
+from harness.analysis.summary import Axis, Curve, Point, RunSummary
 
 from .lettering import printable
 

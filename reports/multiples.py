@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from harness.analysis.summary import Axis, RunSummary
 from harness.reporting import Material
-from harness.summary import Axis, RunSummary
 
 from .files import save_figure
 from .grouping import groups, slug

@@ -14,12 +14,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.comparable import reasons_apart
+from harness.analysis.comparable import reasons_apart
+from harness.analysis.summary import Axis, Point, RunSummary
 from harness.inert import inert
-from harness.overshoot import compliance_lines
 from harness.reporting import Material
-from harness.runs import Run
-from harness.summary import Axis, Point, RunSummary
+from harness.running.overshoot import compliance_lines
+from harness.storage.runs import Run
 
 from .browser import OUTCOMES, folded
 from .captions import caption_text

@@ -9,7 +9,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from harness.summary import Axis, Point
+from harness.analysis.summary import Axis, Point
 
 from .lines import FREE, MODELLED, Line, Look
 from .scales import Scale, accuracy_ticks, axis_label, minor_ticks, number, scale_of, ticks, unit_of

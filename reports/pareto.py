@@ -9,10 +9,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.bank import load_bank
+from harness.analysis.bank import load_bank
+from harness.analysis.summary import Axis, RunSummary
 from harness.reporting import Material
-from harness.runs import Run
-from harness.summary import Axis, RunSummary
+from harness.storage.runs import Run
 
 from .files import save_figure
 from .grouping import Group, groups

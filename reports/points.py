@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 
+from harness.analysis.summary import RunSummary
 from harness.inert import inert_line
-from harness.summary import RunSummary
 
 from .files import replace_file
 

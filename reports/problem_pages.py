@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from harness.runs import Run
+from harness.storage.runs import Run
 
 from .browser import ProblemView, characters, views
 from .files import replace_file

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from matplotlib.ticker import MaxNLocator
 
-from harness.summary import Axis
+from harness.analysis.summary import Axis
 
 from .lettering import width_in
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.summary import Axis, RunSummary
+from harness.analysis.summary import Axis, RunSummary
 
 from .headings import GREY, LEFT_IN, RIGHT_IN, ROW_IN, TYPE_PT, Entry, heading, legend_blocks, set_heading, stamps_of
 from .labels import draw_labels, label_heights, room_for_labels

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.bank import Item, load_bank
-from harness.curves import values_along, values_at_k, views_of
+from harness.analysis.bank import Item, load_bank
+from harness.analysis.curves import values_along, values_at_k, views_of
+from harness.analysis.summary import Axis, RunSummary
 from harness.nouns import Selector
 from harness.reporting import Material
 from harness.stats.paired import holm, paired_difference
-from harness.summary import Axis, RunSummary
 
 from .grouping import Group
 from .lines import finite_points, is_free

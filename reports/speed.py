@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
+from harness.analysis.summary import RunSummary
 from harness.reporting import Material
-from harness.summary import RunSummary
-from harness.timing_tables import Cell, TimingTable
+from harness.timing.timing_tables import Cell, TimingTable
 
 from .files import save_figure
 from .headings import GREY, LEFT_IN, RIGHT_IN, Entry, set_heading

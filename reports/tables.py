@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.analysis.summary import Curve, Point, RunSummary
 from harness.inert import inert
 from harness.reporting import Material
-from harness.summary import Curve, Point, RunSummary
 
 from .captions import caption_text
 from .files import replace_file

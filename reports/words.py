@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness.comparison import TaskComparison
-from harness.summary import Curve, Point, RunSummary
+from harness.analysis.summary import Curve, Point, RunSummary
+from harness.comparisons.comparison import TaskComparison
 
 from .grouping import Group
 from .lines import arm_names, finite_points, is_free

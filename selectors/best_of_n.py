@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.columns import Aggregation
+from harness.analysis.columns import Aggregation
 from harness.nouns import Candidate, Choice, Graded, Prompt, Selector
 
 from .ranking import best_of, expected_best, rank_by_score

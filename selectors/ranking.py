@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.columns import Aggregation, StepScores, columns_of
+from harness.analysis.columns import Aggregation, StepScores, columns_of
 from harness.nouns import Candidate, Choice
 
 from .subsets import none_drawn

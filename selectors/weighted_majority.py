@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.columns import Aggregation
+from harness.analysis.columns import Aggregation
 from harness.nouns import Candidate, Choice, Graded, Prompt, Selector
 
 from .ranking import scores_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from harness.bank import Item
+from harness.analysis.bank import Item
 from harness.nouns import Candidate, Graded
 
 Answers = Sequence[str | None]

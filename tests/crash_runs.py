@@ -12,12 +12,12 @@ from typing import Any
 
 from fakes import FakeClock, last_word, same
 
-from harness.bench import Arm, Plan, bench_arm
 from harness.budgets import Deadline
-from harness.integrity import examine_run
 from harness.nouns import Completion, PlainRewardModel, Problem, Request, Sampling, Task, stream_seed
 from harness.progress import chooser
-from harness.runs import Run, open_run
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.storage.integrity import examine_run
+from harness.storage.runs import Run, open_run
 
 PROBLEMS, SAMPLES = 3, 5
 STORING = ("open", "write", "fsync", "replace", "mkdir", "unlink")
@@ -104,13 +104,13 @@ def hasten(patch: Callable[[str, object], None], tell: Tell, script: Script) -> 
     """Have a bench use the script, store often, and leave out what takes long: probes, git, figures."""
     patch("harness.plugins.load_model", lambda *_: script)
     patch("harness.plugins.load_reward_model", lambda *_: judge_of(tell))
-    patch("harness.runner.FLUSH_ROWS", 2)
-    patch("harness.runner.MOST_WAITING", 1)
-    patch("harness.runner.VERDICTS_AT_ONCE", 4)
-    patch("harness.manifest.git_commit", lambda: None)
-    patch("harness.manifest.versions", lambda: {"ttc": "0", "python": "3"})
-    patch("harness.probe.REPEATS", 1)
-    patch("harness.rescoring.STORED_AT_ONCE", 2)
+    patch("harness.running.runner.FLUSH_ROWS", 2)
+    patch("harness.running.runner.MOST_WAITING", 1)
+    patch("harness.running.runner.VERDICTS_AT_ONCE", 4)
+    patch("harness.storage.manifest.git_commit", lambda: None)
+    patch("harness.storage.manifest.versions", lambda: {"ttc": "0", "python": "3"})
+    patch("harness.running.probe.REPEATS", 1)
+    patch("harness.running.rescoring.STORED_AT_ONCE", 2)
 
 
 def bench(path: Path, script: Script, protocol: str, judges: tuple[str, ...] = ()) -> Run:
@@ -127,9 +127,9 @@ def tables(run: Run, out: Path, judges: bool, tell: Tell = quiet) -> dict[str, b
     import json
 
     from harness import plugins
+    from harness.analysis.summarise import summarise_all
+    from harness.analysis.summary import as_document
     from harness.reporting import write_reports
-    from harness.summarise import summarise_all
-    from harness.summary import as_document
 
     names = ("coverage", "majority", "best_of_n") if judges else ("coverage", "majority", "first_finish")
     (summary,) = summarise_all([run], plugins.load_selectors(names, []))

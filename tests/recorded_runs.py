@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.importing import import_file
-from harness.runs import Run, open_run
+from harness.storage.runs import Run, open_run
 
 TASK = '''
 from harness.nouns import Problem, Task, Verdict

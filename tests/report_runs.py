@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from harness.nouns import Completion
-from harness.runs import Run, make_run
+from harness.storage.runs import Run, make_run
 
 HOSTILE_TEXT = (
     "<script>window.broken = true</script><img src=x onerror='window.broken = true'> "

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import exp, inf, log2
 from typing import Any
 
-from harness.summary import Axis, Curve, Point, RunSummary
+from harness.analysis.summary import Axis, Curve, Point, RunSummary
 
 FACTS: dict[str, Any] = {"engine": "native", "engine_version": "0.1.0", "dtype": "float32", "cores": 16, "seed": 0}
 SECONDS = [0.2 * 1.2144**place for place in range(20)]

@@ -1,6 +1,6 @@
 """A made-up timing table: steps that take a fixed time and a time per row, and a bound below both."""
 
-from harness.timing_tables import Cell, TimingTable
+from harness.timing.timing_tables import Cell, TimingTable
 
 
 def timing_table(model: str, share: float = 1.0) -> TimingTable:

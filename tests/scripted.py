@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from fakes import FakeClock
 
 from harness.budgets import Deadline
-from harness.drafts import Ask, Draft
 from harness.nouns import Completion, FinishReason, PlainRewardModel, Request
-from harness.scoring import Judge
+from harness.running.drafts import Ask, Draft
+from harness.running.scoring import Judge
 
 Script = Callable[[str, int], str]
 """What follows a text on a random stream, to the reply's end."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from banks import graded_of
 
-from harness.allocation import agreement, allocate
+from harness.analysis.allocation import agreement, allocate
 
 KS = [1, 2, 4, 8]
 

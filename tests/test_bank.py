@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from harness import plugins
-from harness.bank import Item, load_bank
-from harness.curves import curves_of, value_of, values_along, values_at_k, views_of
+from harness.analysis.bank import Item, load_bank
+from harness.analysis.curves import curves_of, value_of, values_along, values_at_k, views_of
+from harness.analysis.summarise import summarise
 from harness.errors import UserError
 from harness.nouns import Candidate, Completion, Selector
-from harness.runs import Run, make_run
-from harness.summarise import summarise
+from harness.storage.runs import Run, make_run
 
 VALID = {"verdict": "VALID", "reasons": [], "mend": []}
 
@@ -223,7 +223,7 @@ def test_problems_on_one_clock_share_their_work(tmp_path: Path) -> None:
 
 
 def test_work_beside_a_row_is_that_of_a_double_loop() -> None:
-    from harness.positions import spent_when_finished
+    from harness.analysis.positions import spent_when_finished
 
     rng = np.random.default_rng(2)
     n = 60

@@ -17,7 +17,7 @@ from harness.models.distillation.documents import BLOCK, Document, in_turn, open
 from harness.models.distillation.documents import Example as Text
 from harness.models.distillation.recipes import Data, Stage
 from harness.nouns import Completion, Message
-from harness.runs import make_run
+from harness.storage.runs import make_run
 
 SPECIAL = len(tiny.SPECIALS)
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from harness import plugins
 from harness.budgets import Budget
 from harness.cli import compare as compare_command
-from harness.comparing import compare_runs
-from harness.comparison import Comparison, as_document, spelled
+from harness.comparisons.comparing import compare_runs
+from harness.comparisons.comparison import Comparison, as_document, spelled
 from harness.errors import UserError
 from harness.nouns import Candidate, Prompt, Selector
-from harness.runs import Run
+from harness.storage.runs import Run
 
 COVERAGE, MAJORITY, FIRST = (plugins.load_selector(name) for name in ("coverage", "majority", "first"))
 SEEDED = {"temperature": 0.8, "top_p": 1.0, "top_k": 0, "max_tokens": 64, "stop": []}

@@ -21,7 +21,7 @@ from crash_runs import Script, again, bench, failed, hasten, problems_with, quie
 from fakes import FakeClock
 
 from harness.errors import UserError
-from harness.runs import Run, open_run
+from harness.storage.runs import Run, open_run
 
 KILLS = Path(__file__).parent / "benchmarks" / "kills.py"
 EVERY = "TTC_EVERY_FAULT" in os.environ
@@ -67,7 +67,7 @@ def test_what_was_stored_outlives_a_power_cut(
         disk.mkdir()
         volatile = Volatile(disk, number)
         with monkeypatch.context() as patch:
-            patch.setattr("harness.storing.os", volatile)
+            patch.setattr("harness.storage.storing.os", volatile)
             with contextlib.suppress(PowerCutError):
                 bench(disk / "run", script, protocol, judges)
         acknowledged = set(kept)
@@ -109,7 +109,7 @@ def test_a_disk_that_fails_ends_the_run_in_one_sentence_and_spoils_nothing(
         path = tmp_path / f"run-{number}"
         disk = Faulty(function, number, code, for_good)
         with monkeypatch.context() as patch:
-            patch.setattr("harness.storing.os", disk)
+            patch.setattr("harness.storage.storing.os", disk)
             sentence = sentence_of(path, script)
         assert (sentence is not None) == disk.struck, number
         if sentence is not None:
@@ -154,8 +154,8 @@ def test_a_bench_that_ended_in_its_last_scoring_scores_the_rest(
 def test_a_killed_sitting_is_charged_what_it_is_known_to_have_sampled() -> None:
     import pyarrow as pa
 
-    from harness.records import TIMING, table_of
-    from harness.resuming import close_killed
+    from harness.storage.records import TIMING, table_of
+    from harness.storage.resuming import close_killed
 
     manifest = {"spec": {"protocol": "latency"}, "segments": [{"segment": 0, "status": "running"}]}
     timing = table_of([{"segment": 0, "phase": "generate", "problem_id": "a", "elapsed_s": 4.0}], TIMING)
@@ -171,7 +171,7 @@ def test_a_killed_sitting_is_charged_what_it_is_known_to_have_sampled() -> None:
 LOCKED = """
 import os, sys, time
 from pathlib import Path
-from harness.locking import writing
+from harness.storage.locking import writing
 with writing(Path(sys.argv[1])):
     if os.fork() == 0:
         print("held", flush=True)
@@ -182,7 +182,7 @@ with writing(Path(sys.argv[1])):
 
 
 def test_the_lock_dies_with_its_process_even_when_a_child_lives_on(tmp_path: Path) -> None:
-    from harness.locking import is_being_written, writing
+    from harness.storage.locking import is_being_written, writing
 
     command = [sys.executable, "-c", LOCKED, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -201,7 +201,7 @@ def test_the_lock_dies_with_its_process_even_when_a_child_lives_on(tmp_path: Pat
 
 STOPPED = """
 import sys, time
-from harness.interrupts import stoppable
+from harness.running.interrupts import stoppable
 sys.argv = ["ttc", "bench", "a model", "--out", "x"]
 with stoppable():
     try:
@@ -253,7 +253,7 @@ def test_a_folder_that_cannot_be_locked_is_told(
     def refuse(path: Path) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("harness.locking.lock", refuse)
+    monkeypatch.setattr("harness.storage.locking.lock", refuse)
     with pytest.raises(UserError, match=told):
         bench(tmp_path / "run", script, "latency")
     assert not (tmp_path / "run").exists()
@@ -267,7 +267,7 @@ def test_a_file_system_that_vanishes_ends_a_command_in_one_sentence(
     def vanish(path: Path) -> Run:
         raise OSError(errno.ESTALE, "Stale file handle", str(path))
 
-    monkeypatch.setattr("harness.runs.open_run", vanish)
+    monkeypatch.setattr("harness.storage.runs.open_run", vanish)
     monkeypatch.setattr("sys.argv", ["ttc", "show", "far/away"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from harness.bench import Arm, Plan, bench_arm
+from harness.analysis.summarise import summarise_all
 from harness.budgets import Budget
 from harness.errors import UserError
 from harness.nouns import Sampling
 from harness.plugins import load_selectors, load_task
 from harness.progress import Quiet, chooser
-from harness.records import COMPLETIONS, read_parts
-from harness.runs import Run
-from harness.spread import summarise_on
-from harness.summarise import summarise_all
-from harness.team import Crew, crew_of
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.storage.records import COMPLETIONS, read_parts
+from harness.storage.runs import Run
+from harness.workers.spread import summarise_on
+from harness.workers.team import Crew, crew_of
 
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

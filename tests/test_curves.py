@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from harness import plugins
-from harness.bank import Item
-from harness.curves import curves_of, k_grid, spent_grid, value_of, values_along, values_at_k
+from harness.analysis.bank import Item
+from harness.analysis.curves import curves_of, k_grid, spent_grid, value_of, values_along, values_at_k
+from harness.analysis.intervals import mean_with_interval
+from harness.analysis.positions import spent_when_finished
 from harness.faults import Fault
-from harness.intervals import mean_with_interval
 from harness.nouns import Candidate, Choice, Graded, Selector
-from harness.positions import spent_when_finished
 
 COVERAGE, MAJORITY, FIRST = (plugins.load_selector(name) for name in ("coverage", "majority", "first"))
 

@@ -13,7 +13,6 @@ import pytest
 import tiny
 from fakes import FakeClock, last_word, same
 
-from harness.bench import Arm, Plan, bench_arm
 from harness.budgets import Budget, Deadline, Unit, parse_budget
 from harness.errors import UserError
 from harness.models import continuous
@@ -23,7 +22,8 @@ from harness.models.serving import NativeModel
 from harness.models.stepwise import StepwiseModel
 from harness.nouns import Completion, Problem, Request, Sampling, Task
 from harness.progress import chooser
-from harness.runs import Run
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.storage.runs import Run
 
 SAMPLES, LIMIT = 3, 12
 PROMPTS = ("Add 2 and 3.", "Add 4 and 7.", "Add 1 and 8.")
@@ -50,8 +50,8 @@ class Bench:
             monkeypatch.setattr(engine.model, name, self.timed(getattr(engine.model, name)))
         monkeypatch.setattr("harness.plugins.load_model", lambda *_: engine)
         # Warming up makes passes too, which no rule here is about.
-        monkeypatch.setattr("harness.bench.warm_up", lambda *_: 0.0)
-        monkeypatch.setattr("harness.manifest.git_commit", lambda: None)  # it asks git, three times
+        monkeypatch.setattr("harness.running.bench.warm_up", lambda *_: 0.0)
+        monkeypatch.setattr("harness.storage.manifest.git_commit", lambda: None)  # it asks git, three times
 
     def timed(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         def take_pass(*arguments: Any, **options: Any) -> Any:
@@ -278,7 +278,7 @@ def test_the_partials_are_stored_marked_and_not_graded(bench: Bench) -> None:
 
 def test_what_is_done_with_a_completion_makes_no_other_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows end with the same pass, or are cut by the same deadline; storing one takes ten seconds."""
-    from harness.runner import Writer
+    from harness.running.runner import Writer
 
     add = Writer.add
 

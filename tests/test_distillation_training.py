@@ -37,7 +37,7 @@ from harness.models.distillation.training import train
 from harness.models.tokenizers_ import end_tokens, load_tokenizer
 from harness.nouns import Completion
 from harness.progress import Progress, Quiet, chooser
-from harness.runs import make_run
+from harness.storage.runs import make_run
 
 pytest.importorskip("accelerate")
 QUIET = chooser(quiet=True)

@@ -15,7 +15,7 @@ from endpoint_server import Answer, Body, Server, complete, is_trial, serving
 from fakes import FakeClock
 
 from harness.budgets import Budget, Clock, Deadline, monotonic, unix_s
-from harness.check import check_model
+from harness.checks.check import check_model
 from harness.errors import UserError
 from harness.models.endpoint import flight
 from harness.models.endpoint.failures import Failure, retry_after
@@ -517,9 +517,9 @@ def test_settings_that_mean_nothing(options: dict[str, Any], said: str) -> None:
 def test_a_whole_run_and_the_key_is_nowhere_in_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from harness.bench import Arm, Plan, bench_arm
     from harness.plugins import load_task
     from harness.progress import chooser
+    from harness.running.bench import Arm, Plan, bench_arm
 
     def mixed(answer: Answer, body: Body, number: int) -> None:
         answer.say(500, {"error": {"message": f"no {KEY}"}}) if number % 3 == 0 else complete(answer, body, number)

@@ -10,13 +10,13 @@ import pytest
 from cluster_plugins import Drawer, sums
 from fakes import FakeClock
 
-from harness.bench import Arm, Plan
 from harness.budgets import Budget, Deadline
-from harness.errands import Deal, Errand, Out, Parcel, shared
 from harness.nouns import Completion, Problem, Sampling
-from harness.replica import Order, Replica
-from harness.scopes import Scope, plan
-from harness.validity import RunFacts, faults_of
+from harness.running.bench import Arm, Plan
+from harness.running.scopes import Scope, plan
+from harness.running.validity import RunFacts, faults_of
+from harness.workers.errands import Deal, Errand, Out, Parcel, shared
+from harness.workers.replica import Order, Replica
 
 PROBLEMS = [Problem(f"p{i}", f"{i} + {i} =", str(2 * i)) for i in range(5)]
 
@@ -194,7 +194,7 @@ def test_a_workers_exception_comes_after_what_was_whole(monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr("harness.replica.verdict_rows", broken)
+    monkeypatch.setattr("harness.workers.replica.verdict_rows", broken)
     errand = dealt.next(0, clock())
     assert errand is not None
     made.task = sums(5)
@@ -210,7 +210,8 @@ def test_a_workers_exception_comes_after_what_was_whole(monkeypatch: pytest.Monk
 
 
 def test_ray_is_not_imported_until_workers_are_asked_for() -> None:
-    asks = "import sys, harness.cli.bench, harness.crew, harness.spread, harness.sweep; sys.exit('ray' in sys.modules)"
+    modules = "harness.cli.bench, harness.workers.crew, harness.workers.spread, harness.sweeping.sweep"
+    asks = f"import sys, {modules}; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asks], check=False).returncode == 0
 
 

@@ -18,7 +18,7 @@ from harness.cli import export as command
 from harness.errors import UserError
 from harness.exporting.export import export_run
 from harness.importing import import_file
-from harness.runs import Run, open_run
+from harness.storage.runs import Run, open_run
 
 CORRECT = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]], bool)
 SECONDS = np.array([[1.0, 2.0, 3.0], [0.5, 1.5, 2.5], [4.0, 5.0, 6.0]])
@@ -38,25 +38,27 @@ def run(tmp_path: Path) -> Run:
 
 def bench_run(folder: Path) -> Run:
     """A run with a budget: of three samples one is cut by the deadline."""
-    from harness.bench import Plan, problems_of, spec_of
     from harness.budgets import Budget
-    from harness.finishing import finish, grade_ungraded, left_to_do
     from harness.nouns import Sampling
-    from harness.probe import Surroundings
     from harness.progress import chooser
-    from harness.runner import run_scopes
-    from harness.runs import make_run
+    from harness.running.bench import Plan, problems_of, spec_of
+    from harness.running.finishing import finish, grade_ungraded, left_to_do
+    from harness.running.probe import Surroundings
+    from harness.running.runner import run_scopes
+    from harness.storage.runs import make_run
 
     clock, task = FakeClock(), toy_task()
     plan = Plan("toy", (), None, None, "latency", Budget(3.0), 3, Sampling(max_tokens=50))
     problems = problems_of(task, None)
-    from harness.bench import Arm
+    from harness.running.bench import Arm
 
     spec = spec_of(Arm("steps", "plug-in", (), folder), plan, task)
     rows = [{"problem_id": p.id, "prompt": str(p.prompt), "gold": p.gold, "meta": {"level": 2}} for p in problems]
     made = make_run(folder, spec, rows)
     scopes = left_to_do(None, problems, plan)
-    run_scopes(StepEngine(clock), made, scopes, 0, plan.budget, clock, lambda *_: [], chooser(True), Surroundings(clock))
+    run_scopes(
+        StepEngine(clock), made, scopes, 0, plan.budget, clock, lambda *_: [], chooser(True), Surroundings(clock)
+    )
     grade_ungraded(made, task, problems, clock)
     finish(made, problems, plan)
     return open_run(folder)
@@ -213,7 +215,7 @@ def test_nothing_is_left_of_an_export_that_fails(run: Run, tmp_path: Path, monke
 
 
 def test_a_run_without_completions_is_refused(tmp_path: Path) -> None:
-    from harness.runs import make_run
+    from harness.storage.runs import make_run
 
     (tmp_path / "empty").mkdir()
     rows = [{"problem_id": "p", "prompt": "?", "gold": "4", "meta": {}}]

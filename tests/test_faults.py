@@ -15,18 +15,18 @@ import pytest
 from fakes import FakeClock, StepEngine, last_word, same, toy_task
 
 from harness import plugins
-from harness.bench import Arm, Plan, bench_arm
+from harness.analysis.summarise import summarise
+from harness.analysis.summary import as_document
 from harness.budgets import Budget, Deadline
 from harness.errors import UserError
 from harness.faults import Fault, boundary, told
 from harness.grading import verdict_rows
 from harness.nouns import Candidate, Completion, Problem, Request, Sampling, Selector, Task, Verdict
 from harness.progress import chooser
-from harness.records import COMPLETIONS, columns_of, table_of
-from harness.runs import Run, open_run
-from harness.summarise import summarise
-from harness.summary import as_document
-from harness.watchdog import STATUS, Watchdog, grace_wished, watchdog_of
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.running.watchdog import STATUS, Watchdog, grace_wished, watchdog_of
+from harness.storage.records import COMPLETIONS, columns_of, table_of
+from harness.storage.runs import Run, open_run
 
 Answer = Callable[[Request, Deadline], Any]
 
@@ -409,8 +409,8 @@ def test_an_engine_that_hangs_is_ended_and_the_same_command_goes_on(tmp_path: Pa
 
 
 def test_expected_shapes_are_checked_where_they_are_used() -> None:
-    from harness.bank import Item
-    from harness.curves import values_at_k
+    from harness.analysis.bank import Item
+    from harness.analysis.curves import values_at_k
     from harness.nouns import Graded
 
     graded = Graded((Candidate(0, "", "4", 0, 1, 1.0),), np.array([True]))

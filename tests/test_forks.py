@@ -18,7 +18,7 @@ from harness.models.native import load_model, native
 from harness.models.serving import NativeModel
 from harness.models.slots import Slots
 from harness.nouns import Request, Sampling
-from harness.strategies import Search
+from harness.running.strategies import Search
 
 FAMILIES = ("llama untied", "mamba2", "llamba", "mamba-in-llama", "phi-mamba hybrid")
 PROMPTS = [[5, 6, 7], list(range(10, 40)), [200]]

@@ -19,20 +19,20 @@ from hypothesis import strategies as st
 from recorded_runs import write_run
 
 from harness import plugins
+from harness.analysis.summarise import summarise
 from harness.budgets import Budget, parse_budget
 from harness.exporting.export import export_run
 from harness.exporting.samples import each_problem
 from harness.importing import grouped, import_file
 from harness.interchange.forms import READERS
-from harness.manifest import read_manifest
 from harness.nouns import Selector
 from harness.pairs import read_pairs
 from harness.plugin_options import read_options
-from harness.records import COMPLETIONS, PROBLEMS, SCORES, TIMING, VERDICTS, read_part
-from harness.runs import Run, open_run
 from harness.showing import show_problem, show_run
-from harness.summarise import summarise
-from harness.timing_tables import FACTS, read_timings
+from harness.storage.manifest import read_manifest
+from harness.storage.records import COMPLETIONS, PROBLEMS, SCORES, TIMING, VERDICTS, read_part
+from harness.storage.runs import Run, open_run
+from harness.timing.timing_tables import FACTS, read_timings
 
 OWN = ("problem_id", "gold", "text", "answer", "prompt", "sample_index", "correct", "reward", "completion_tokens",
        "prompt_tokens", "finished_s", "finish_reason")  # fmt: skip
@@ -278,7 +278,7 @@ def test_task_data(folder: Path, task: str, row: dict[str, Any], data: st.DataOb
 @many
 @given(facts=values(("model", "engine", "grid", "machine", "ceilings")))
 def test_timing_tables(folder: Path, facts: Any) -> None:
-    from harness.timing_tables import TABLE, columns
+    from harness.timing.timing_tables import TABLE, columns
 
     pq.write_table(columns().empty_table(), folder / TABLE)
     (folder / FACTS).write_text(json.dumps(facts))

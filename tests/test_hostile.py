@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hostile import NAME, TEXTS, write_hostile
 
-from harness.runs import open_run
+from harness.storage.runs import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 OBEYED = re.compile(

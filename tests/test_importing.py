@@ -6,11 +6,11 @@ import pandas
 import pytest
 
 from harness import plugins
+from harness.analysis.summarise import summarise
 from harness.errors import UserError
 from harness.importing import import_file
-from harness.integrity import examine_run
-from harness.runs import Run, open_run
-from harness.summarise import summarise
+from harness.storage.integrity import examine_run
+from harness.storage.runs import Run, open_run
 
 SELECTORS = [plugins.load_selector(name) for name in ("coverage", "majority", "first")]
 

@@ -11,9 +11,9 @@ from fakes import FakeClock
 from typer.testing import CliRunner
 
 from harness.errors import UserError
-from harness.integrity import examine_run
-from harness.repairing import repair
-from harness.runs import Run, open_run
+from harness.storage.integrity import examine_run
+from harness.storage.repairing import repair
+from harness.storage.runs import Run, open_run
 
 JUDGE = ("judge",)
 
@@ -102,7 +102,7 @@ def test_a_manifest_and_problems_that_were_changed_are_noticed(run: Run) -> None
     manifest = run.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"created_unix_s": 1', '"created_unix_s": 2', 1))
     assert list(findings(run.path)) == ["the manifest is as it was written"]
-    from harness.records import PROBLEMS, write_table
+    from harness.storage.records import PROBLEMS, write_table
 
     rows = [row | {"gold": "5", "meta": "{}"} for row in run.problems()]
     write_table(run.path / "problems.parquet", rows, PROBLEMS)

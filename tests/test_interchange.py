@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UserError
 from harness.importing import import_file
 from harness.interchange.forms import recognise
-from harness.runs import Run
+from harness.storage.runs import Run
 
 REPEATED: dict[str, Any] = {
     "doc_id": 7,

@@ -5,8 +5,8 @@ import pytest
 from banks import graded_of, item_of
 
 from harness import plugins
-from harness.curves import values_at_k
-from harness.intervals import mean_with_interval, wilson
+from harness.analysis.curves import values_at_k
+from harness.analysis.intervals import mean_with_interval, wilson
 
 N = 12
 SIMULATIONS = 2000

@@ -12,11 +12,14 @@ from clockwork import Clockwork, finish_s, pass_s, prefill_s
 from fakes import FakeClock
 
 from harness import plugins
-from harness.bank import load_bank
+from harness.analysis.bank import load_bank
+from harness.analysis.summarise import summarise
 from harness.budgets import Deadline
 from harness.errors import UserError
 from harness.importing import import_file
-from harness.modelled import (
+from harness.nouns import Request, Sampling
+from harness.storage.runs import Run
+from harness.timing.modelled import (
     Job,
     batch_s,
     conversion_s,
@@ -27,7 +30,7 @@ from harness.modelled import (
     recorded_jobs,
     waves,
 )
-from harness.modelled_curves import (
+from harness.timing.modelled_curves import (
     Comparison,
     compare,
     describe,
@@ -36,10 +39,7 @@ from harness.modelled_curves import (
     with_modelled_curves,
     with_modelled_seconds,
 )
-from harness.nouns import Request, Sampling
-from harness.runs import Run
-from harness.summarise import summarise
-from harness.timing_tables import Cell, TimingTable
+from harness.timing.timing_tables import Cell, TimingTable
 
 PROMPT = 30
 

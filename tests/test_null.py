@@ -8,13 +8,13 @@ import pytest
 from fakes import FakeClock, toy_task, write_plugins
 
 from harness import plugins
-from harness.bench import Arm, Plan, bench_arm
 from harness.budgets import Budget, Deadline
 from harness.errors import UserError
 from harness.models.null import null
 from harness.nouns import Completion, Model, Problem, Request, Sampling
 from harness.progress import chooser
-from harness.scopes import plan
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.running.scopes import plan
 
 NULL = "harness.models.null:null"
 
@@ -124,7 +124,7 @@ def test_memory_does_not_grow_with_the_completions_of_a_scope(tmp_path: Path, mo
     """What is alive while a run samples is what waits to be stored, however much has been stored already."""
     import gc
 
-    from harness import runner
+    from harness.running import runner
 
     monkeypatch.setattr(runner, "FLUSH_ROWS", 500)
     alive: list[int] = []

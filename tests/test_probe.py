@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from fakes import FakeClock
 
-from harness import probe
 from harness.budgets import ClockWatch, monotonic
-from harness.probe import Probe, Surroundings, drift, take_probe
+from harness.running import probe
+from harness.running.probe import Probe, Surroundings, drift, take_probe
 
 
 def test_a_probe_measures_something() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness import plugins
+from harness.analysis.summarise import summarise
 from harness.importing import import_file
-from harness.summarise import summarise
 
 FILE = (
     Path(__file__).resolve().parents[2]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import report_runs
 
+from harness.analysis.summarise import summarise_all
 from harness.plugins import load_selectors
 from harness.reporting import material_of
 from harness.reports import problem_pages
 from harness.reports.page import page
-from harness.runs import Run
-from harness.summarise import summarise_all
+from harness.storage.runs import Run
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

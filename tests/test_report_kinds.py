@@ -17,9 +17,11 @@ from matplotlib.text import Text
 from report_tables import timing_table
 from typer.testing import CliRunner
 
-from harness.bank import load_bank
+from harness.analysis.bank import load_bank
+from harness.analysis.comparable import reasons_apart, setting_of, together
+from harness.analysis.summarise import summarise_all
+from harness.analysis.summary import Curve, Point, RunSummary
 from harness.cli import app
-from harness.comparable import reasons_apart, setting_of, together
 from harness.errors import UserError
 from harness.plugins import load_selectors
 from harness.reporting import Material, material_of, write_reports
@@ -29,12 +31,10 @@ from harness.reports.grouping import groups
 from harness.reports.lines import Line, look_of
 from harness.reports.sheet import draw, paper_style
 from harness.reports.significance import clear_winner
-from harness.runs import Run
 from harness.stats.crossing import Crossover
 from harness.stats.iso_accuracy import SpeedUp
-from harness.summarise import summarise_all
-from harness.summary import Curve, Point, RunSummary
-from harness.timing_tables import write_timings
+from harness.storage.runs import Run
+from harness.timing.timing_tables import write_timings
 
 BASELINES = Path(__file__).with_name("baselines")
 TOLERANCE = 12.0

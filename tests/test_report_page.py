@@ -13,6 +13,8 @@ import pytest
 import report_runs
 import report_samples as samples
 
+from harness.analysis.summarise import summarise_all
+from harness.analysis.summary import as_document
 from harness.plugins import load_selectors
 from harness.reporting import material_of
 from harness.reports import problem_pages
@@ -23,9 +25,7 @@ from harness.reports.mathematics import Typesetter, mathml
 from harness.reports.page import page
 from harness.reports.points import points
 from harness.reports.words import findings, glossary
-from harness.runs import Run
-from harness.summarise import summarise_all
-from harness.summary import as_document
+from harness.storage.runs import Run
 
 
 class Elements(HTMLParser):

@@ -26,6 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy.optimize import minimize
 
+from harness.analysis.summary import Curve, Point, RunSummary
 from harness.reports import files, labels, lettering
 from harness.reports.figures import FIGURES, figures
 from harness.reports.files import rendered
@@ -35,7 +36,6 @@ from harness.reports.points import points
 from harness.reports.sheet import draw, paper_style
 from harness.reports.tables import latex, markdown_text, table_rows, tables
 from harness.reports.tex import latex_text
-from harness.summary import Curve, Point, RunSummary
 
 SPEC = importlib.util.spec_from_file_location("report_samples", Path(__file__).with_name("report_samples.py"))
 assert SPEC is not None

@@ -27,7 +27,7 @@ from harness.models.reward_models.reward import reward
 from harness.models.tokenizers_ import load_tokenizer
 from harness.models.weights import fill, open_weights
 from harness.nouns import Completion, Message
-from harness.runs import make_run
+from harness.storage.runs import make_run
 
 CLASSES: dict[RewardKind, tuple[Any, int]] = {
     "orm": (LlamaForSequenceClassification, 1),

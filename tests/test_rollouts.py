@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from fakes import last_word, same
 
-from harness.bench import Arm, Plan, spec_of
 from harness.budgets import Deadline
 from harness.errors import UserError
 from harness.models import text
@@ -18,7 +17,8 @@ from harness.models.native import native
 from harness.nouns import Completion, Message, Problem, Request, Sampling, Task
 from harness.plugins import load_function
 from harness.progress import Quiet
-from harness.runs import make_run
+from harness.running.bench import Arm, Plan, spec_of
+from harness.storage.runs import make_run
 
 TASK = Task(
     "toy", [Problem(f"toy/{i}", (Message("user", f"Count to {i}"),), str(i)) for i in range(4)], last_word, same

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from fakes import FakeClock, StepEngine, toy_task
 
-from harness.bench import Arm, Plan, bench_arm
 from harness.budgets import Budget, Deadline
 from harness.errors import UserError
 from harness.nouns import Completion, Problem, Request, Sampling, stream_seed
 from harness.progress import chooser
-from harness.runner import Writer
-from harness.runs import Run, open_run
-from harness.scopes import plan
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.running.runner import Writer
+from harness.running.scopes import plan
+from harness.storage.runs import Run, open_run
 
 
 def bench(
@@ -206,7 +206,7 @@ def test_a_writer_elsewhere_is_named(tmp_path: Path, engine: StepEngine) -> None
     code = f"""
 import sys
 from pathlib import Path
-from harness.locking import writing
+from harness.storage.locking import writing
 with writing(Path({str(tmp_path / "run")!r})):
     print("held", flush=True)
     sys.stdin.read()
@@ -252,7 +252,7 @@ def test_parts_are_written_more_seldom_as_a_run_grows_old(tmp_path: Path, sizes:
 def test_many_completions_do_not_wait_for_the_clock(
     tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.runner.FLUSH_ROWS", 10)
+    monkeypatch.setattr("harness.running.runner.FLUSH_ROWS", 10)
     writer = Writer(Run(tmp_path / "run"), FakeClock(), 0)
     for row in completions(100):
         writer.add(row, 100.0)

@@ -9,9 +9,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.nouns import Completion, FinishReason, Problem, Sampling
-from harness.records import COMPLETIONS, TIMING, read_part, write_table
-from harness.runs import Run
-from harness.scopes import Awaited, Requests, plan
+from harness.running.scopes import Awaited, Requests, plan
+from harness.storage.records import COMPLETIONS, TIMING, read_part, write_table
+from harness.storage.runs import Run
 
 PROBLEMS = [Problem(f"p{i}", f"question {i}", "1") for i in range(5)]
 IDS = [problem.id for problem in PROBLEMS]

@@ -13,15 +13,15 @@ from fakes import FakeClock, StepEngine, toy_task
 from typer.testing import CliRunner
 
 from harness import plugins
-from harness.bench import Arm, Plan, bench_arm
 from harness.budgets import Budget, Deadline
-from harness.check import check_reference
+from harness.checks.check import check_reference
 from harness.errors import UserError
 from harness.nouns import Completion, Prompt, Request, Sampling
 from harness.progress import chooser
-from harness.rescoring import score_runs
-from harness.runs import Run, open_run
-from harness.scoring import Asked, Judge, check_scores
+from harness.running.bench import Arm, Plan, bench_arm
+from harness.running.rescoring import score_runs
+from harness.running.scoring import Asked, Judge, check_scores
+from harness.storage.runs import Run, open_run
 
 
 class StepCounter:
@@ -248,7 +248,7 @@ def test_another_reward_model_is_another_run_and_none_is_what_it_was(bench: Benc
     with pytest.raises(UserError, match=r"holds a run with reward_models = \['zoo/orm'\]"):
         bench.run(judges=())
     plain = replace(Plan("toy", (), None, None, "latency", None, 3, Sampling()), reward_models=())
-    from harness.bench import wishes_of
+    from harness.running.bench import wishes_of
 
     assert "reward_models" not in wishes_of(plain)
 
@@ -262,7 +262,7 @@ def test_what_the_deadline_cut_and_what_failed_is_not_scored(bench: Bench) -> No
 
 def test_scoring_afterwards_is_done_once_and_gone_on_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     run = bench.run(judges=(), count=3)
-    monkeypatch.setattr("harness.rescoring.STORED_AT_ONCE", 2)
+    monkeypatch.setattr("harness.running.rescoring.STORED_AT_ONCE", 2)
     stop = {"after": 3}
 
     def kill(texts: Sequence[str]) -> bool:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import plugins
-from harness.columns import StepScores
-from harness.curves import monte_carlo_se, value_of_choice, values_at_k
+from harness.analysis.columns import StepScores
+from harness.analysis.curves import monte_carlo_se, value_of_choice, values_at_k
 from harness.nouns import Graded, Selector
 
 ANSWERS = st.lists(st.sampled_from(["4", "5", "6", "7", None]), min_size=1, max_size=7)
@@ -100,7 +100,7 @@ def test_majority_with_ten_thousand_samples_is_near_random_subsets() -> None:
 
 def columns_only(classes: np.ndarray, gold: int) -> Graded:
     """A bank without candidates, as large ones are read: only its columns are there."""
-    from harness.columns import Columns
+    from harness.analysis.columns import Columns
 
     n = len(classes)
     return Graded((), classes == gold, Columns(np.arange(n), classes, np.ones(n, int), np.arange(n, dtype=float)))

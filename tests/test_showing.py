@@ -8,8 +8,8 @@ import report_runs
 
 from harness.errors import UserError
 from harness.inert import inert
-from harness.runs import Run
 from harness.showing import gist, judged_completions, show_problem, show_run
+from harness.storage.runs import Run
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from harness.budgets import Deadline
 from harness.cli import speed as command
 from harness.errors import UserError
 from harness.importing import import_file
-from harness.modelled import batch_s
 from harness.models.costs import ceilings
 from harness.models.costs.ceilings import measure_ceilings
 from harness.models.costs.endless import endless
@@ -33,11 +32,12 @@ from harness.models.native import load_model, native
 from harness.models.transformers_ import transformers
 from harness.nouns import Completion, Request, Sampling
 from harness.progress import Quiet
-from harness.speed import BY_CALLS, DIRECT, Grid, default_contexts, measure
-from harness.speed_arms import Asked, covering, engine_options
-from harness.speed_calls import Calls
-from harness.speed_report import document, speed_ups
-from harness.timing_tables import Cell, TimingTable, read_timings
+from harness.timing.modelled import batch_s
+from harness.timing.speed import BY_CALLS, DIRECT, Grid, default_contexts, measure
+from harness.timing.speed_arms import Asked, covering, engine_options
+from harness.timing.speed_calls import Calls
+from harness.timing.speed_report import document, speed_ups
+from harness.timing.timing_tables import Cell, TimingTable, read_timings
 
 GRID = Grid(batches=(1, 4, 8), prompts=(12, 40), contexts=(20, 60), generated=30, passes=10, repeats=2)
 

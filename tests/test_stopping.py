@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness import plugins
-from harness.curves import values_along
+from harness.analysis.curves import values_along
+from harness.analysis.stopping import budgets_at
 from harness.nouns import Selector
 from harness.selectors.early_stopping_vote import turns
-from harness.stopping import budgets_at
 
 ANSWERS = st.lists(st.sampled_from(["4", "5", "6", "7", None]), min_size=1, max_size=7)
 FEW = settings(max_examples=40, deadline=None)

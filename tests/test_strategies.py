@@ -17,8 +17,8 @@ from harness.models.strategies.cascade import ask
 from harness.models.strategies.rebase import shared_out
 from harness.models.strategies.voting import is_settled
 from harness.nouns import Completion, Request, Sampling, Task, stream_seed
-from harness.searching import Searcher, load_strategy
-from harness.strategies import Search, Strategy
+from harness.running.searching import Searcher, load_strategy
+from harness.running.strategies import Search, Strategy
 
 
 class Table:

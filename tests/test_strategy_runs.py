@@ -11,20 +11,20 @@ from fakes import FakeClock, StepEngine, toy_task, write_plugins
 from scripted import Scorer, Scripted, by_table
 from test_strategies import BEAM, BEAM_SCORES, unended
 
-from harness.arms import group_runs
-from harness.bank import load_bank
-from harness.bench import Arm, Plan, bench_arm, spec_of, wishes_of
+from harness.analysis.bank import load_bank
+from harness.analysis.summarise import summarise
 from harness.budgets import Budget
-from harness.check import check_reference
+from harness.checks.check import check_reference
+from harness.comparisons.arms import group_runs
 from harness.errors import UserError
 from harness.nouns import Model, Sampling
 from harness.plugins import load_selectors
 from harness.progress import chooser
-from harness.runs import Run, open_run
-from harness.scoring import Asked
-from harness.searching import Remembered, check_strategy
-from harness.strategies import Search
-from harness.summarise import summarise
+from harness.running.bench import Arm, Plan, bench_arm, spec_of, wishes_of
+from harness.running.scoring import Asked
+from harness.running.searching import Remembered, check_strategy
+from harness.running.strategies import Search
+from harness.storage.runs import Run, open_run
 
 PLAN = Plan("toy", (), None, None, "latency", None, 3, Sampling(max_tokens=100))
 
@@ -70,8 +70,8 @@ def test_beams_that_were_given_up_are_paid_for(tmp_path: Path, monkeypatch: pyte
     clock = FakeClock()
     scorer = Scorer(clock, {**BEAM_SCORES, "First, 2 + 2 = 4.\n\nThen, 4 + 3 = 7.\n\nThe answer is 7.": 0.0})
     scorer.table |= dict.fromkeys(("a\nx", "a\nz\n1", "a\nz\n22", "a\nz\n333"), 0.5)  # type: ignore[operator]
-    monkeypatch.setattr("harness.bench.load_judges", lambda *_: [scorer.judge()])
-    monkeypatch.setattr("harness.bench.warm_up", lambda *_: 0.0)
+    monkeypatch.setattr("harness.running.bench.load_judges", lambda *_: [scorer.judge()])
+    monkeypatch.setattr("harness.running.bench.warm_up", lambda *_: 0.0)
     asked = replace(PLAN, samples=4, strategy="beam_search", strategy_options=("width=2",), reward_models=("table",))
     run = bench(tmp_path / "run", Scripted(clock, unended(BEAM)), asked, clock, monkeypatch, 1)
     rows = run.completions()
@@ -116,7 +116,7 @@ def test_an_interrupted_search_begins_again_and_every_sample_is_there_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, asked = StepEngine(FakeClock()), replace(PLAN, strategy="independent")
-    monkeypatch.setattr("harness.bench.warm_up", lambda *_: 0.0)
+    monkeypatch.setattr("harness.running.bench.warm_up", lambda *_: 0.0)
     engine.stop_after = 2
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path / "run", engine, asked, engine.clock, monkeypatch)
@@ -222,7 +222,7 @@ def test_answers_are_classed_by_the_task(tmp_path: Path, monkeypatch: pytest.Mon
         seen.append(search.classes(drafts))
         return iter(drafts)
 
-    monkeypatch.setattr("harness.searching.load_function", lambda *_: watching)
+    monkeypatch.setattr("harness.running.searching.load_function", lambda *_: watching)
     engine = StepEngine(FakeClock())
     bench(tmp_path / "run", engine, replace(PLAN, strategy="watching"), engine.clock, monkeypatch, 1)
     assert seen[-1] == [0, 1, 0]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from harness.cli import app
 from harness.errors import UserError
-from harness.runs import open_run
-from harness.sweep import read_sweep
+from harness.storage.runs import open_run
+from harness.sweeping.sweep import read_sweep
 
 FILE = """
 name = "little"
@@ -93,7 +93,8 @@ def test_every_pair_is_a_run_and_all_are_reported_together(folder: Path) -> None
 
 @pytest.mark.usefixtures("no_report")
 def test_finished_runs_are_skipped_and_an_unfinished_one_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import bench, plugins
+    from harness import plugins
+    from harness.running import bench
 
     loaded: list[str] = []
     load, bench_arm = plugins.load_model, bench.bench_arm
@@ -187,7 +188,7 @@ def test_a_sweep_of_no_file_or_no_model(folder: Path) -> None:
 def test_the_table_shows_what_matters_of_a_long_sweep(folder: Path) -> None:
     from rich.console import Console
 
-    from harness.sweep_board import Board
+    from harness.sweeping.sweep_board import Board
 
     many = "".join(f'\n[[task]]\ntask = "mine.py:sums"\nlabel = "t{n}"\n' for n in range(30))
     (folder / "sweep.toml").write_text(FILE + many)

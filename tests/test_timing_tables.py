@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.timing_tables import Cell, TimingTable, read_timings, write_timings
+from harness.timing.timing_tables import Cell, TimingTable, read_timings, write_timings
 
 BATCHES, CONTEXTS, PROMPTS = (1, 4, 10), (20, 50, 120), (20, 60)
 

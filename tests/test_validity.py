@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from fakes import FakeClock
 
+from harness.analysis.summary import RunSummary
 from harness.budgets import Budget
 from harness.nouns import Completion
-from harness.overshoot import Pace, compliance, compliance_lines, scope_timing
-from harness.summary import RunSummary
-from harness.validity import RunFacts, differing_arms, faults_of, overhead_of, warnings_of
+from harness.running.overshoot import Pace, compliance, compliance_lines, scope_timing
+from harness.running.validity import RunFacts, differing_arms, faults_of, overhead_of, warnings_of
 
 NAMES = ("overshoot", "overshoot_s", "overshoot_steps", "elapsed_s", "outside_s")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.budgets import Budget, Deadline
-from harness.check import check_model
+from harness.checks.check import check_model
 from harness.errors import UserError
 from harness.models.native import native
 from harness.models.vllm_ import vllm

@@ -9,9 +9,9 @@ from test_vllm_engine import with_vllm
 from harness.budgets import Budget, Deadline, monotonic
 from harness.models.vllm_ import vllm
 from harness.nouns import Completion, Message, PlainRewardModel, Request, Sampling
-from harness.scoring import Judge
-from harness.searching import Searcher, load_strategy
-from harness.strategies import Search
+from harness.running.scoring import Judge
+from harness.running.searching import Searcher, load_strategy
+from harness.running.strategies import Search
 
 QUESTION = (
     Message("user", "Tom has 12 apples. Tom loses 5 apples. Then Tom finds 30 more apples. How many has Tom now?"),

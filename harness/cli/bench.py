@@ -22,8 +22,8 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from harness.bench import Plan
-    from harness.team import Crew
+    from harness.running.bench import Plan
+    from harness.workers.team import Crew
 
 Protocol = Literal["latency", "throughput"]
 
@@ -84,11 +84,11 @@ def bench(
 
     The same command typed again goes on where it stopped.
     """
-    from harness.bench import Plan
     from harness.budgets import parse_budget
     from harness.errors import UserError
     from harness.nouns import Sampling
-    from harness.team import crew_of
+    from harness.running.bench import Plan
+    from harness.workers.team import crew_of
 
     if top_p <= 0:
         raise UserError(f"--top-p must lie above 0 and at most 1, got {top_p:g}; 1 is off")
@@ -122,9 +122,9 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Bench the shipped teacher and hybrid on generated word problems: CPU only, offline, about two minutes."""
-    from harness.bench import Plan
     from harness.budgets import Budget
     from harness.nouns import Sampling
+    from harness.running.bench import Plan
 
     sampling = Sampling(temperature=0.8, max_tokens=400)
     asked = Plan("arithmetic", (), None, 40, "latency", Budget(3.0), 32, sampling, ("zoo/orm",))
@@ -137,14 +137,14 @@ def run_bench(
 ) -> None:  # fmt: skip
     """Run every arm, write the report beside the runs and print what came out."""
     from harness import plugins
-    from harness.bench import arms_of, bench_arm
+    from harness.analysis.summarise import check_scored, summarise_all
     from harness.inert import inert_line
-    from harness.interrupts import stoppable
-    from harness.overshoot import compliance_lines
     from harness.progress import chooser
     from harness.reporting import material_of, report_folder, tell, write_reports
-    from harness.searching import check_strategy
-    from harness.summarise import check_scored, summarise_all
+    from harness.running.bench import arms_of, bench_arm
+    from harness.running.interrupts import stoppable
+    from harness.running.overshoot import compliance_lines
+    from harness.running.searching import check_strategy
 
     loaded = plugins.load_selectors(selectors, selector_options)
     check_scored(loaded, asked.reward_models)

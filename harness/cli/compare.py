@@ -33,12 +33,12 @@ def compare(
     import json
 
     from harness import plugins
+    from harness.analysis.summarise import has_scores
     from harness.budgets import parse_budget
-    from harness.comparing import compare_runs
-    from harness.comparison import as_document
-    from harness.comparison_tables import tell
-    from harness.runs import find_runs
-    from harness.summarise import has_scores
+    from harness.comparisons.comparing import compare_runs
+    from harness.comparisons.comparison import as_document
+    from harness.comparisons.comparison_tables import tell
+    from harness.storage.runs import find_runs
 
     budgets = [parse_budget(text) for text in budget or []]
     found = find_runs(runs)

@@ -24,7 +24,7 @@ def export(
 ) -> None:
     """Write a stored run in another tool's form."""
     from harness.exporting.export import export_run
-    from harness.runs import open_run
+    from harness.storage.runs import open_run
 
     files = export_run(open_run(run), to, out)
     if not quiet:

@@ -8,7 +8,7 @@ import typer
 from harness.cli.options import Json
 
 if TYPE_CHECKING:
-    from harness.check import Finding
+    from harness.checks.check import Finding
 
 Room = Literal["tasks", "models", "selectors", "reward-models", "strategies"]
 
@@ -47,7 +47,7 @@ def check(
     json_: Json = False,
 ) -> None:
     """Check that a plug-in keeps its contract: golds grade correct, a selector chooses fairly, a model keeps time."""
-    from harness.check import check_reference
+    from harness.checks.check import check_reference
 
     tell(check_reference(reference, option or [], data, checkpoint), json_)
 
@@ -67,17 +67,17 @@ def doctor(
     from harness.errors import UserError
 
     if repair is not None:
-        from harness.repairing import repair as rebuild
+        from harness.storage.repairing import repair as rebuild
 
         if run is None:
             raise UserError("--repair wants a run to take what is whole from; write ttc doctor RUN --repair DIR")
         tell(rebuild(run, repair), json_)
     elif run is not None:
-        from harness.integrity import examine_run
+        from harness.storage.integrity import examine_run
 
         tell(examine_run(run), json_)
     else:
-        from harness.doctor import examine_machine
+        from harness.checks.doctor import examine_machine
 
         tell(examine_machine(), json_)
 

@@ -20,9 +20,9 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from harness.analysis.summary import RunSummary
     from harness.nouns import Selector
-    from harness.runs import Run
-    from harness.summary import RunSummary
+    from harness.storage.runs import Run
 
 
 def import_(
@@ -113,12 +113,12 @@ def summarised(
     read.
     """
     from harness import plugins
+    from harness.analysis.summarise import has_scores, summarise_all
     from harness.budgets import parse_budget
     from harness.errors import UserError
-    from harness.modelled_curves import with_modelled_curves
-    from harness.runs import find_runs
-    from harness.summarise import has_scores, summarise_all
-    from harness.timing_tables import read_timings
+    from harness.storage.runs import find_runs
+    from harness.timing.modelled_curves import with_modelled_curves
+    from harness.timing.timing_tables import read_timings
 
     if selector:
         plugins.load_selectors(selector, selector_arg or [])
@@ -150,8 +150,8 @@ def show(
     json_: Json = False,
 ) -> None:
     """Look into a run: its facts and problems, or one problem with every completion, answer and verdict."""
-    from harness.runs import open_run
     from harness.showing import show_problem, show_run
+    from harness.storage.runs import open_run
 
     opened = open_run(run)
     if problem is None:

@@ -28,10 +28,10 @@ def score(
 
     from harness.errors import UserError
     from harness.inert import inert_line
-    from harness.interrupts import stoppable
     from harness.progress import chooser
-    from harness.rescoring import score_runs
-    from harness.runs import find_runs
+    from harness.running.interrupts import stoppable
+    from harness.running.rescoring import score_runs
+    from harness.storage.runs import find_runs
 
     if not reward_model:
         raise UserError("no reward model to score with; write for example --reward-model zoo/orm")

@@ -8,7 +8,7 @@ import typer
 from harness.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
-    from harness.speed import Grid
+    from harness.timing.speed import Grid
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -53,8 +53,8 @@ def speed(
     """
     from harness.nouns import Sampling
     from harness.progress import chooser
-    from harness.speed_arms import Asked, folders, measure_arm
-    from harness.speed_report import show, write_figure
+    from harness.timing.speed_arms import Asked, folders, measure_arm
+    from harness.timing.speed_report import show, write_figure
 
     grid = read_grid(batch, prompt, generate, context, cover, passes, repeats)
     asked = Asked(engine, tuple(engine_arg or ()), dtype, random_weights, grid, Sampling(temperature=temperature))
@@ -68,9 +68,9 @@ def read_grid(
     batch: str, prompt: str, generate: int, context: str | None, cover: Path | None, passes: int, repeats: int
 ) -> "Grid":
     """The grid that the options ask for. Raises UserError on numbers that cannot be read."""
-    from harness.runs import open_run
-    from harness.speed import Grid, default_contexts
-    from harness.speed_arms import covering
+    from harness.storage.runs import open_run
+    from harness.timing.speed import Grid, default_contexts
+    from harness.timing.speed_arms import covering
 
     if cover is not None:
         return covering(open_run(cover), passes, repeats)

@@ -9,8 +9,8 @@ import typer
 from harness.cli.options import Json, Quiet, default_selectors
 
 if TYPE_CHECKING:
-    from harness.sweep import Cell, Sweep
-    from harness.sweep_board import Board
+    from harness.sweeping.sweep import Cell, Sweep
+    from harness.sweeping.sweep_board import Board
 
 
 def sweep(
@@ -29,8 +29,8 @@ def sweep(
     The same command typed again skips the runs that are finished and goes on with the others.
     """
     from harness import plugins
-    from harness.summarise import check_scored
-    from harness.sweep import read_sweep
+    from harness.analysis.summarise import check_scored
+    from harness.sweeping.sweep import read_sweep
 
     read = read_sweep(file, out)
     judged = [cell.asked.reward_models for cell in read.cells if cell.asked.reward_models]
@@ -45,7 +45,7 @@ def sweep(
 
 def run(read: "Sweep", states: list[Any], names: list[str], json_: bool, quiet: bool) -> None:
     """Make every run that is not finished, then the report of all that are."""
-    from harness.sweep_board import Board
+    from harness.sweeping.sweep_board import Board
 
     board = Board(read.cells, states, quiet)
     try:
@@ -64,10 +64,10 @@ def run(read: "Sweep", states: list[Any], names: list[str], json_: bool, quiet: 
 def report(read: "Sweep", cells: "list[Cell]", names: list[str], json_: bool) -> None:
     """Summarise these runs, on the cluster where there is one, and report them together."""
     from harness import plugins
+    from harness.analysis.summarise import summarise_all
     from harness.reporting import material_of, tell, write_reports
-    from harness.runs import open_run
-    from harness.spread import summarise_on
-    from harness.summarise import summarise_all
+    from harness.storage.runs import open_run
+    from harness.workers.spread import summarise_on
 
     if not cells:
         return
@@ -84,10 +84,10 @@ def bench_all(read: "Sweep", board: "Board") -> dict[str, str]:
     from contextlib import nullcontext
 
     from harness import plugins
-    from harness.bench import bench_arm
     from harness.errors import UserError
     from harness.nouns import Task
-    from harness.team import connected
+    from harness.running.bench import bench_arm
+    from harness.workers.team import connected
 
     failed: dict[str, str] = {}
     tasks: dict[tuple[Any, ...], Task] = {}

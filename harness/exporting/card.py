@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from harness.runs import Run
+from harness.storage.runs import Run
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from harness.exporting.card import write_card
 from harness.exporting.samples import Sample, each_problem
-from harness.records import COMPLETIONS, PROBLEMS, VERDICTS, column
-from harness.runs import Run
+from harness.storage.records import COMPLETIONS, PROBLEMS, VERDICTS, column
+from harness.storage.runs import Run
 
 PART_ROWS = 65536
 """Completions of one Parquet file."""

@@ -9,7 +9,7 @@ from harness.errors import UserError, choices
 from harness.exporting.dataset_folder import write_dataset
 from harness.exporting.inspect_log import write_inspect
 from harness.exporting.lm_eval_files import write_lm_eval
-from harness.runs import Run
+from harness.storage.runs import Run
 
 WRITERS: dict[str, Callable[[Run, Path], list[Path]]] = {
     "lm-eval": write_lm_eval,

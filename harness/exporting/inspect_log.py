@@ -12,8 +12,8 @@ from typing import Any
 
 from harness.exporting.samples import Sample, each_problem, mean_and_error, moment, plain_json
 from harness.interchange.inspect_logs import OWN
-from harness.manifest import digest
-from harness.runs import Run
+from harness.storage.manifest import digest
+from harness.storage.runs import Run
 
 VERSION = 2
 SCORER = "ttc"

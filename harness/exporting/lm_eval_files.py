@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.exporting.samples import Sample, each_problem, mean_and_error, moment, plain_json
 from harness.interchange.lm_eval import OWN
-from harness.runs import Run
+from harness.storage.runs import Run
 
 FILTER = "none"
 UNSAFE = re.compile(r"[\"<>:/|\\?*\[\]]+")

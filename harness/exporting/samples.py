@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from harness.runs import Run
+from harness.storage.runs import Run
 
 AT_ONCE = 131072
 """Completions that are read from disk at once; only one problem's become Python objects."""

@@ -19,7 +19,7 @@ def work_of(
     shape: ModelShape, precision: Precision, hardware: Hardware, phase: Literal["prefill", "decode"], batch: int,
     context: int,
 ) -> Work:  # fmt: skip
-    """The work of one cell; see `harness.timing_tables.Cell`.
+    """The work of one cell; see `harness.timing.timing_tables.Cell`.
 
     A prompt is read once, and its state is written for each of its samples.
     """

@@ -17,7 +17,7 @@ from harness.models.prefixes import Prefix
 from harness.models.rows import Row, new_row
 from harness.models.serving import PREFIX_SHARE, NativeModel
 from harness.nouns import Request, Sampling
-from harness.speed_calls import Timed
+from harness.timing.speed_calls import Timed
 
 SETTLING_PASSES = 2
 """Passes before the first one that is timed."""

@@ -26,7 +26,7 @@ from harness.lines import open_lines
 from harness.nouns import Message, Problem, Prompt, stream_seed
 from harness.plugin_options import options_of, read_options
 from harness.plugins import load_function
-from harness.runs import open_run
+from harness.storage.runs import open_run
 
 IGNORED = -100
 """The label of a token that is not learnt."""

@@ -15,7 +15,7 @@ import typer
 from harness import plugins
 from harness.errors import UserError
 from harness.nouns import Sampling
-from harness.runs import open_run
+from harness.storage.runs import open_run
 
 from .rollouts import finished_completions, label_steps
 

@@ -22,7 +22,7 @@ from harness.inert import read_json
 from harness.lines import open_lines
 from harness.models import text
 from harness.nouns import Message, Prompt
-from harness.runs import open_run
+from harness.storage.runs import open_run
 
 from .rewards import RewardKind
 

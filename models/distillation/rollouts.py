@@ -23,8 +23,8 @@ from harness.grading import answer_of
 from harness.models import text
 from harness.nouns import Model, Problem, Request, Sampling, Task
 from harness.progress import ShowProgress, chooser
-from harness.runner import render
-from harness.runs import open_run
+from harness.running.runner import render
+from harness.storage.runs import open_run
 
 from .reward_data import split_steps
 

@@ -8,8 +8,8 @@ finished is a candidate at once and makes the beam narrower, so that no more tha
 from collections.abc import Iterator
 from typing import Literal
 
-from harness.drafts import Draft
-from harness.strategies import Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import Search, Strategy
 
 from .guiding import OVER, Guide, check_at_least_one, guide_of, spread
 

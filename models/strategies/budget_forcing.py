@@ -7,9 +7,9 @@ away and "Wait" put in its place; where a thought is at its limit it is closed a
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.drafts import Draft
 from harness.errors import UserError
-from harness.strategies import Extension, Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import Extension, Search, Strategy
 
 from .closing import Closing, closing_of
 from .guiding import unescaped

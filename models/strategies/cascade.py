@@ -6,10 +6,10 @@ As in language-model cascades by the consistency of answers (Yue et al., arXiv 2
 from collections.abc import Iterator
 
 from harness import plugins
-from harness.drafts import Draft
 from harness.errors import UserError
 from harness.nouns import Model
-from harness.strategies import Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import Search, Strategy
 
 from .guiding import check_at_least_one
 from .voting import standing

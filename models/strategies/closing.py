@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.drafts import Draft
 from harness.errors import UserError
-from harness.strategies import SPARE_TOKENS, Search
+from harness.running.drafts import Draft
+from harness.running.strategies import SPARE_TOKENS, Search
 
 from .guiding import unescaped
 

@@ -7,8 +7,8 @@ each of which goes on with the best of `width` continuations at every step.
 from collections.abc import Iterator
 from typing import Literal
 
-from harness.drafts import Draft
-from harness.strategies import OutOfTime, Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import OutOfTime, Search, Strategy
 
 from .guiding import OVER, Guide, check_at_least_one, guide_of, in_order
 

@@ -7,9 +7,9 @@ those that are kept are written to their end.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.drafts import Draft
 from harness.errors import UserError
-from harness.strategies import Extension, Search
+from harness.running.drafts import Draft
+from harness.running.strategies import Extension, Search
 
 OVER = ("stop", "length", "error")
 """How a reply ends that no deadline cut."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from harness.drafts import Draft
-from harness.strategies import Search
+from harness.running.drafts import Draft
+from harness.running.strategies import Search
 
 
 def independent(search: Search) -> Iterator[Draft]:

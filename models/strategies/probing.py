@@ -5,8 +5,8 @@ As hao-ai-lab/Dynasor probes thoughts for their answers, here once: in a slice o
 
 from collections.abc import Iterator
 
-from harness.drafts import Draft
-from harness.strategies import Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import Search, Strategy
 
 from .budget_forcing import force
 from .closing import closing_of

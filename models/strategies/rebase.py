@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from harness.drafts import Draft
 from harness.errors import UserError
-from harness.strategies import Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import Search, Strategy
 
 from .guiding import OVER, Guide, guide_of, in_order
 

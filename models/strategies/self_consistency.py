@@ -5,9 +5,9 @@ Self-consistency is Wang et al., arXiv 2203.11171; stopping early is Aggarwal et
 
 from collections.abc import Iterator
 
-from harness.drafts import Draft
 from harness.errors import UserError
-from harness.strategies import Search, Strategy
+from harness.running.drafts import Draft
+from harness.running.strategies import Search, Strategy
 
 from .voting import is_settled
 

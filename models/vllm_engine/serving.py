@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from harness.budgets import Deadline
-from harness.drafts import Ask, Draft
 from harness.errors import UserError
 from harness.models import text
 from harness.models.checkpoints import Checkpoint
@@ -20,6 +19,7 @@ from harness.models.endings import Endings
 from harness.models.rows import Row, new_row, refused
 from harness.models.sampling import check_sampling
 from harness.nouns import Completion, Facts, Prompt, Request
+from harness.running.drafts import Ask, Draft
 
 from .facts import gather_facts
 from .loop import StepLoop, Tally
@@ -135,7 +135,7 @@ class VllmModel:
             self.engine.engine_core.reset_prefix_cache()
 
     def extend(self, waiting: deque[Ask], deadline: Deadline) -> Iterator[Draft]:
-        """Go on with replies; see `harness.drafts`. With `prefix_caching` vLLM keeps what was read of them."""
+        """Go on with replies; see `harness.running.drafts`. With `prefix_caching` vLLM keeps what was read of them."""
         drafting = Drafting(waiting, self.tokenizer, self.endings.ends, self.context)
         while not deadline.expired:
             rows = drafting.take(deadline)

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import plugins
-from harness.bank import load_bank
-from harness.bench import OWN_ENGINE, Arm, Plan, bench_arm, short
+from harness.analysis.bank import load_bank
+from harness.analysis.curves import values_along
 from harness.budgets import Budget
-from harness.curves import values_along
 from harness.nouns import Sampling
 from harness.progress import chooser
-from harness.runs import Run
+from harness.running.bench import OWN_ENGINE, Arm, Plan, bench_arm, short
+from harness.storage.runs import Run
 
 SELECTORS = ("coverage", "majority", "first")
 RESAMPLES = 10_000

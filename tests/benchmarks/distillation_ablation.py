@@ -28,7 +28,6 @@ from typing import Any
 import torch
 
 from harness import plugins
-from harness.bench import Arm, Plan, bench_arm
 from harness.models.checkpoints import find_checkpoint
 from harness.models.distillation.batches import open_batches
 from harness.models.distillation.objectives import make_objective
@@ -38,6 +37,7 @@ from harness.models.native import load_model
 from harness.models.tokenizers_ import load_tokenizer
 from harness.nouns import Sampling
 from harness.progress import chooser
+from harness.running.bench import Arm, Plan, bench_arm
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ROWS, CONTEXT, EDGE = 16, 256, 10

@@ -13,8 +13,8 @@ from scipy import stats
 from selector_speed import made_up
 
 from harness import plugins
-from harness.curves import values_at_k
-from harness.intervals import mean_with_interval, resample_counts
+from harness.analysis.curves import values_at_k
+from harness.analysis.intervals import mean_with_interval, resample_counts
 
 POPULATION = 3000
 SAMPLES = 32

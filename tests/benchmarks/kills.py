@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from crash_runs import Script, Told, bench, hasten, problems_with, stored, tables
 from fakes import FakeClock
 
-from harness import plugins, storing
+from harness import plugins
+from harness.storage import storing
 
 SETTINGS = [(protocol, judges) for judges in ((), ("judge",)) for protocol in ("latency", "throughput")]
 ENDED = "it had ended"
@@ -86,7 +87,7 @@ def whole_run(path: Path, setting: tuple[str, tuple[str, ...]], kill_at: int | N
     names = plugins.names
     hasten(patch, steps, Script(FakeClock(), steps))
     patch("harness.plugins.names", lambda group: ["points", "tables"] if group == "reports" else names(group))
-    patch("harness.storing.os", Told(steps))
+    patch("harness.storage.storing.os", Told(steps))
     protocol, judges = setting
     kept = stored(path)
     run = bench(path, plugins.load_model("", "", ()), protocol, judges)  # type: ignore[arg-type]

@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from harness import plugins
 from harness.budgets import Clock, Deadline, monotonic, thread_s
-from harness.manifest import machine, versions
-from harness.modelled import Job, batch_s, finish_times
-from harness.modelled_curves import Comparison, describe
 from harness.nouns import Completion, Model, Problem, Request, Sampling
 from harness.progress import Quiet
-from harness.speed import Grid, measure
-from harness.timing_tables import Cell, TimingTable
+from harness.storage.manifest import machine, versions
+from harness.timing.modelled import Job, batch_s, finish_times
+from harness.timing.modelled_curves import Comparison, describe
+from harness.timing.speed import Grid, measure
+from harness.timing.timing_tables import Cell, TimingTable
 
 PARTS = 2
 """Times that the table and the samples are each gone through."""

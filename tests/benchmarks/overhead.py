@@ -13,7 +13,7 @@ Four measurements, each in a process of its own, one after the other, on a machi
 - `zoo` (with --zoo): `zoo/teacher` at batch 128 under a budget of 20 s: the share spent outside the model, and the
   overshoot of the deadline.
 
-`probe` repeats the probe of harness/probe.py for half a minute and prints how often two probes would be taken for a
+`probe` repeats the probe of running/probe.py for half a minute and prints how often two probes would be taken for a
 drift of the machine. The last line of stdout is one JSON document.
 """
 
@@ -28,14 +28,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.bench import OWN_ENGINE, Arm, Plan, bench_arm
 from harness.budgets import Budget, Deadline
 from harness.models.null import null
 from harness.nouns import Problem, Sampling, Task, Verdict
-from harness.probe import DRIFT, LOST_SHARE, take_probe
 from harness.progress import chooser
-from harness.runs import Run
-from harness.scopes import plan
+from harness.running.bench import OWN_ENGINE, Arm, Plan, bench_arm
+from harness.running.probe import DRIFT, LOST_SHARE, take_probe
+from harness.running.scopes import plan
+from harness.storage.runs import Run
 
 NULL = "harness.models.null:null"
 PROBLEMS = 1000

@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from report_runs import write_run
 
+from harness.analysis.summarise import summarise_all
 from harness.budgets import monotonic
 from harness.plugins import load_selectors
 from harness.reporting import material_of
 from harness.reports.page import page
-from harness.runs import open_run
-from harness.summarise import summarise_all
+from harness.storage.runs import open_run
 
 PROBLEMS, SAMPLES, CHARACTERS = 500, 256, 1500
 

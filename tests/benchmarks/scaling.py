@@ -33,11 +33,11 @@ SPINS = 2_000_000
 
 def bench_once(folder: Path, protocol: str, workers: int, problems: int, samples: int, option: str) -> dict[str, Any]:
     """One run: completions per second of the shared clock, and the share of the workers' time that was sampling."""
-    from harness.bench import OWN_ENGINE, Arm, Plan, bench_arm
     from harness.nouns import Sampling
     from harness.plugins import load_task
     from harness.progress import chooser
-    from harness.team import Crew
+    from harness.running.bench import OWN_ENGINE, Arm, Plan, bench_arm
+    from harness.workers.team import Crew
 
     options = (f"num_problems={problems}",)
     asked = Plan(f"{PLUGINS}:sums", options, None, None, protocol, None, samples, Sampling(max_tokens=100))
@@ -105,11 +105,11 @@ def drawn(problems: int, samples: int, start: int, stop: int) -> list[Any]:
 def measure_records(problems: int, samples: int, out: Path) -> dict[str, Any]:
     """The steps of a run's driver, in seconds per completion, and the files' sizes."""
     from harness.budgets import monotonic
-    from harness.errands import Deal, Out, Parcel
     from harness.nouns import Problem, Sampling, Task, Verdict
-    from harness.runner import Writer
-    from harness.runs import make_run, open_run
-    from harness.scopes import plan
+    from harness.running.runner import Writer
+    from harness.running.scopes import plan
+    from harness.storage.runs import make_run, open_run
+    from harness.workers.errands import Deal, Out, Parcel
 
     total = problems * samples
     found: dict[str, Any] = {"completions": total}
@@ -157,10 +157,10 @@ def measure_records(problems: int, samples: int, out: Path) -> dict[str, Any]:
 
 def measure_summary(run: Any, task: Any, problems: Any, total: int) -> dict[str, Any]:
     """Grading with a grader that takes no time, and the curves of coverage and majority."""
+    from harness.analysis.summarise import summarise
     from harness.budgets import monotonic
-    from harness.finishing import grade_ungraded
     from harness.plugins import load_selectors
-    from harness.summarise import summarise
+    from harness.running.finishing import grade_ungraded
 
     began = time.process_time()
     grade_ungraded(run, task, problems, monotonic)

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from harness import plugins
-from harness.bank import Item
-from harness.columns import Columns, StepScores
-from harness.curves import k_grid, values_at_k
-from harness.intervals import mean_with_interval
+from harness.analysis.bank import Item
+from harness.analysis.columns import Columns, StepScores
+from harness.analysis.curves import k_grid, values_at_k
+from harness.analysis.intervals import mean_with_interval
 from harness.nouns import Graded, Selector
 
 SELECTORS = ("coverage", "majority", "best_of_n", "weighted_majority")
@@ -144,8 +144,8 @@ def part_monkeys() -> dict[str, object]:
 
 
 def part_stream(runs: int = 100) -> dict[str, object]:
-    from harness.runs import open_run
-    from harness.summarise import summarise
+    from harness.analysis.summarise import summarise
+    from harness.storage.runs import open_run
 
     selectors = [plugins.load_selector(name) for name in SELECTORS]
     with tempfile.TemporaryDirectory() as folder:
@@ -170,8 +170,8 @@ def write_run(path: Path, problems: int = 500, samples: int = 256) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from harness.records import COMPLETIONS, SCORES, VERDICTS
-    from harness.runs import make_run
+    from harness.storage.records import COMPLETIONS, SCORES, VERDICTS
+    from harness.storage.runs import make_run
 
     names = [f"made/{number}" for number in range(problems)]
     spec = {

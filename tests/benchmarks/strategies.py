@@ -30,14 +30,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from harness import plugins
-from harness.bank import load_bank
-from harness.bench import Arm, Plan, bench_arm, short, slug
+from harness.analysis.bank import load_bank
+from harness.analysis.curves import value_of
 from harness.budgets import Budget, parse_budget
-from harness.curves import value_of
 from harness.nouns import Sampling, Selector
 from harness.progress import chooser
-from harness.runs import Run
+from harness.running.bench import Arm, Plan, bench_arm, short, slug
 from harness.stats.paired import paired_difference
+from harness.storage.runs import Run
 
 PLAIN = ("majority",)
 SCORED = ("best_of_n", "weighted_majority", "majority")

@@ -1,0 +1,1 @@
+"""From stored rows to curves: columns, positions on the axes, selectors' values, intervals."""

@@ -1,0 +1,1 @@
+"""A run on disk: folders, parts, locks, manifests, what holds them together and what mends them."""

@@ -1,0 +1,1 @@
+"""Many models on many tasks from one file."""

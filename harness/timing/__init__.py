@@ -1,0 +1,1 @@
+"""Measured step times, and the time they predict."""
