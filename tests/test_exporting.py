@@ -283,3 +283,34 @@ def test_datasets_opens_the_folder_and_the_sample_log(run: Run, tmp_path: Path) 
     _, samples_file = export_run(run, "lm-eval", tmp_path / "lm")
     lines = datasets.load_dataset("json", data_files=str(samples_file), cache_dir=cache)
     assert lines["train"].num_rows == 3
+
+
+def points_by_hand(run: Run) -> dict[int, float]:
+    """Coverage at k = 1 and 3 of `CORRECT`: the mean share of right samples, and the share of problems with one."""
+    return {1: CORRECT.mean(), 3: CORRECT.any(axis=1).mean()}
+
+
+def test_curves_are_metrics_of_tensorboard(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (file,) = export_run(run, "tensorboard", tmp_path / "out")
+    events = EventAccumulator(str(file)).Reload()
+    read = {event.step: event.value for event in events.Scalars("coverage by samples/accuracy")}
+    expected = points_by_hand(run)
+    assert {step: read[step] for step in expected} == pytest.approx(expected)
+    assert {event.wall_time for event in events.Scalars("majority by milliseconds/low")} == {
+        run.manifest["created_unix_s"]
+    }
+    assert any("best_of_n" in tag for tag in events.Tags()["scalars"])
+
+
+def test_curves_are_a_table_of_weights_and_biases(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    files = export_run(run, "wandb", tmp_path / "out")
+    assert any(file.suffix == ".wandb" for file in files)
+    table = json.loads(next(file for file in files if file.name.startswith("points_")).read_text())
+    read = {row[2]: row[3] for row in table["data"] if row[:2] == ["coverage", "k"]}
+    expected = points_by_hand(run)
+    assert {k: read[k] for k in expected} == pytest.approx(expected)

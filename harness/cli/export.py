@@ -8,7 +8,7 @@ import typer
 from harness.cli.options import Quiet
 from harness.inert import inert_line
 
-Form = Literal["lm-eval", "inspect", "datasets"]
+Form = Literal["lm-eval", "inspect", "datasets", "tensorboard", "wandb"]
 
 
 def export(
@@ -16,7 +16,8 @@ def export(
     to: Annotated[
         Form,
         typer.Option(
-            help="lm-eval: results with per-sample log; inspect: a log for its viewer; datasets: a repository, a card."
+            help="lm-eval: results with per-sample log; inspect: a log for its viewer; datasets: a repository, a card; "
+            "tensorboard, wandb: the curves as metrics."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the files.")],

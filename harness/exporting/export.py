@@ -9,12 +9,15 @@ from harness.errors import UserError, choices
 from harness.exporting.dataset_folder import write_dataset
 from harness.exporting.inspect_log import write_inspect
 from harness.exporting.lm_eval_files import write_lm_eval
+from harness.exporting.metrics import write_tensorboard, write_wandb
 from harness.storage.runs import Run
 
 WRITERS: dict[str, Callable[[Run, Path], list[Path]]] = {
     "lm-eval": write_lm_eval,
     "inspect": write_inspect,
     "datasets": write_dataset,
+    "tensorboard": write_tensorboard,
+    "wandb": write_wandb,
 }
 
 
