@@ -110,7 +110,7 @@ def test_a_run_that_is_killed_goes_on_and_leaves_no_process(tmp_path: Path) -> N
     rows = pandas.concat(map(pandas.read_parquet, completions.glob("*.parquet")))
     assert len(rows) == len(rows[["problem_id", "sample_index"]].drop_duplicates()) == 48
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert [segment["status"] for segment in manifest["segments"]] == ["running", "finished"]
+    assert [segment["status"] for segment in manifest["segments"]] == ["killed", "finished"]
     assert manifest["engine"]["engine"] == "vllm"
     whole = subprocess.run(bench(tmp_path / "whole"), env=environment, capture_output=True, text=True)
     assert whole.returncode == 0

@@ -104,7 +104,7 @@ class Watchdog:
         A call that never lets another thread run keeps ours from looking; that timer needs no thread of Python.
         """
         with suppress(OSError, ValueError, AttributeError, RuntimeError):
-            seconds = limit_s + self.tick_s + self.rescue_s
+            seconds = min(limit_s + self.tick_s + self.rescue_s, threading.TIMEOUT_MAX)
             faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
 
     def alive(self) -> None:
