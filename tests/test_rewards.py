@@ -179,6 +179,21 @@ def test_a_reward_model_starts_from_another_without_its_head(tmp_path: Path) -> 
     torch.testing.assert_close(ours[mask.bool()], expected[mask.bool()], rtol=0, atol=1e-4)
 
 
+def test_more_layers_begin_by_changing_nothing(tmp_path: Path) -> None:
+    from harness.models.native import load_model
+
+    name = save(llama(), tmp_path)
+    teacher, config = load_model(name), dict(find_checkpoint(name).config)
+    model, _ = rewards.from_teacher("prm", teacher, config | {"num_hidden_layers": 4}, seed=5)
+    token_ids, lengths = rows()
+    assert len(model.trunk.blocks) == 4
+    torch.testing.assert_close(model.trunk.read(token_ids, lengths)[0], teacher.read(token_ids, lengths)[0])
+    for part in ("mixer.in_proj", "mlp.gate_up_proj"):
+        assert model.trunk.get_parameter(f"blocks.3.{part}.weight").std() > 0.01
+    with pytest.raises(UserError, match="num_hidden_layers is 1 and the teacher has 2; write as many or more"):
+        rewards.from_teacher("prm", teacher, config | {"num_hidden_layers": 1}, seed=5)
+
+
 def test_losses_are_the_cross_entropies_by_hand() -> None:
     logits = torch.tensor([[0.3, 5.0, -1.2], [2.0, -7.0, 0.5]])
     labels = torch.tensor([[1.0, reward_data.IGNORED, 0.0], [0.0, reward_data.IGNORED, 0.25]])

@@ -152,7 +152,7 @@ def build_pair(recipe: Recipe, stage: int = 0) -> tuple[CausalLM, nn.Module]:
         ) from error
     if recipe.student.family == "orm" or recipe.student.family == "prm":
         with torch.device("meta"):
-            return teacher, rewards.build(recipe.student.family, config)[0]
+            return teacher, rewards.build(recipe.student.family, {**config, **recipe.student.config})[0]
     return teacher, build_student(student_at(recipe, stage + 1), config)[0]
 
 

@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from harness.errors import UserError, choices
 from harness.models.architectures import llama
 from harness.models.architectures.causal_lm import CausalLM
-from harness.models.architectures.initial import allocate
+from harness.models.architectures.initial import allocate, randomise
 from harness.models.architectures.layout import Layout, Place
 from harness.models.checkpoints import Checkpoint
 from harness.models.native import load_model
@@ -97,13 +97,26 @@ def from_teacher(
 ) -> tuple[RewardTrunk, Layout]:
     """A float32 reward model with the trunk of a Llama and a small random score head, on the teacher's device.
 
-    `config` is the teacher's config.json; it and the weights stay as they are. Raises UserError when it is no Llama.
+    Layers that `config` has beyond the teacher's begin by changing nothing: what they write is 0. To see that a token
+    is not the one that was foreseen takes layers after the one that foresees. The teacher's weights stay as they are.
+
+    Raises UserError when it is no Llama, or `config` has fewer layers.
     """
     with torch.device("meta"):
         model, layout = build(kind, config)
+    if len(model.trunk.blocks) < len(teacher.blocks):
+        raise UserError(
+            f"num_hidden_layers is {len(model.trunk.blocks)} and the teacher has {len(teacher.blocks)}; write as many "
+            "or more"
+        )
     allocate(model, torch.float32, teacher.embedding.weight.device)
+    randomise(model.trunk, seed)
+    known = dict(teacher.named_parameters())
     for name, parameter in model.trunk.named_parameters():
-        parameter.copy_(teacher.get_parameter(name))
+        if name in known:
+            parameter.copy_(known[name])
+        elif name.endswith(("out_proj.weight", "down_proj.weight")):
+            parameter.zero_()
     generator = torch.Generator().manual_seed(seed)
     model.score.weight.copy_(torch.randn(model.score.weight.shape, generator=generator) * 0.02)
     if model.score.bias is not None:

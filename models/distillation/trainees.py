@@ -103,19 +103,20 @@ def make_trainee(recipe: Recipe, device: torch.device) -> Trainee:
 
 
 def reward_trainee(recipe: Recipe, teacher: CausalLM, checkpoint: Checkpoint, tokenizer: Any) -> Trainee:
-    """The teacher with a score head."""
+    """The teacher with a score head, and more layers where the recipe says so."""
     kind: rewards.RewardKind = "orm" if recipe.student.family == "orm" else "prm"
-    model, layout = rewards.from_teacher(kind, teacher, checkpoint.config, recipe.seed)
+    config = {**checkpoint.config, **recipe.student.config}
+    model, layout = rewards.from_teacher(kind, teacher, config, recipe.seed)
 
     def empty(number: int) -> nn.Module:
         with torch.device("meta"):
-            made, _ = rewards.build(kind, checkpoint.config)
+            made, _ = rewards.build(kind, config)
         allocate(made, torch.float32, torch.device("cpu"))
         return made
 
     def save(trained: nn.Module, folder: Path, number: int, dtype: torch.dtype) -> None:
         assert isinstance(trained, RewardTrunk)
-        rewards.save(folder, trained, layout, checkpoint.config, tokenizer, dtype)
+        rewards.save(folder, trained, layout, config, tokenizer, dtype)
 
     def batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
         return reward_batches(stage, tokenizer, seed)
