@@ -326,7 +326,9 @@ def test_a_reward_model_is_its_teacher_with_a_score_head() -> None:
     # The head of two labels has 2 * 32 weights and 2 biases.
     assert planned.parameters == planned.trained == planned.teacher_parameters + 66
     assert planned.memory.teacher == 0
-    with pytest.raises(UserError, match=r"student\.config is empty for prm"):
+    (deeper,) = dry_run.plan(accepted(change(copy.deepcopy(document), "student.config", {"num_hidden_layers": 5})))
+    assert deeper.parameters > planned.parameters
+    with pytest.raises(UserError, match="may say num_hidden_layers and no more"):
         accepted(change(copy.deepcopy(document), "student.config", {"d_model": 3}))
     with pytest.raises(UserError, match=re.escape("stage[0].trainable must be all")):
         accepted(change(copy.deepcopy(document), "stage.0.trainable", "mixers"))

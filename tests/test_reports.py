@@ -343,6 +343,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def spelled(text: str) -> str:
+    """What cannot be seen as an escape, as Python writes it."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def test_csv_holds_every_point_exactly(tmp_path: Path) -> None:
     runs = [
         *CASES["paper"],
@@ -362,7 +367,8 @@ def test_csv_holds_every_point_exactly(tmp_path: Path) -> None:
                 row |= {name: getattr(curve, name) for name in ("selector", "axis", "kind")}
                 row |= {"reward_model": curve.reward_model or "", "charged": str(curve.charged or "")}
                 row |= {name: getattr(point, name) for name in ("x", "value", "low", "high", "n")}
-                wanted.append(row | {"budget": run.budget or ""})
+                row |= {"budget": run.budget or ""}
+                wanted.append({name: spelled(one) if isinstance(one, str) else one for name, one in row.items()})
     numbers = {"x": float, "value": float, "low": float, "high": float, "n": int}
     assert [{name: numbers.get(name, str)(text) for name, text in row.items()} for row in got] == wanted
     order = "run,model,task,protocol,budget,selector,axis,kind,reward_model,charged,x,value,low,high,n,validity"
@@ -502,7 +508,7 @@ def test_page_shows_verdicts_figures_table_and_facts(tmp_path: Path) -> None:
     (path,) = page([samples.run(), samples.invalid()], tmp_path)
     reader = Reader()
     reader.feed(path.read_text())
-    assert reader.tags.count("svg") == 2
+    assert reader.tags.count("svg") == 2 + 2 + 3  # figures, and the looks of two models and three selectors
     assert reader.tags.count("tr") == 1 + 6
     words = [word.strip() for word in reader.words]
     assert words.count("VALID") == 1 + 3
