@@ -19,6 +19,7 @@ SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECAS
 SHORTEST_SECRET = 8
 LIBRARIES = ("site-packages", "dist-packages", f"{os.sep}lib{os.sep}python")
 CORE = Path(__file__).parent
+ROOMS = ("tasks", "models", "selectors", "reports")
 
 
 class Fault(UserError):
@@ -65,10 +66,15 @@ def line_of(trace: TracebackType | None) -> str:
     place = ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not (file.startswith("<") or Path(file).parent == CORE or any(part in file for part in LIBRARIES)):
+        if not (file.startswith("<") or is_core(Path(file)) or any(part in file for part in LIBRARIES)):
             place = f"{Path(file).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place
+
+
+def is_core(file: Path) -> bool:
+    """Whether a source file is the core's own; those of the rooms are plug-ins too."""
+    return file.is_relative_to(CORE) and file.relative_to(CORE).parts[0] not in ROOMS
 
 
 def without_secrets(text: str) -> str:
