@@ -1,15 +1,20 @@
 """When a run, or a comparison of runs, may be believed; and the overshoot behind it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import FakeClock
+from report_runs import write_run
 
+from harness.analysis.summarise import without_curves
 from harness.analysis.summary import RunSummary
 from harness.budgets import Budget
 from harness.nouns import Completion
+from harness.running.bench import note_arms
 from harness.running.overshoot import Pace, compliance, compliance_lines, scope_timing
 from harness.running.validity import RunFacts, differing_arms, faults_of, overhead_of, warnings_of
+from harness.storage.runs import open_run
 
 NAMES = ("overshoot", "overshoot_s", "overshoot_steps", "elapsed_s", "outside_s")
 
@@ -243,3 +248,16 @@ def test_what_only_one_arm_tells_is_not_held_against_it() -> None:
 
 def test_seeds_and_sizes_may_differ() -> None:
     assert differing_arms([arm("a", seed=1, parameters=10), arm("b", seed=2, parameters=20)]) == []
+
+
+def test_manifests_say_what_was_equal_between_the_arms(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, name, problems=2, samples=2) for name in ("one", "other")]
+    runs[1].manifest["engine"]["dtype"] = "bfloat16"
+    runs[1].save()
+    note_arms(runs, [without_curves(run) for run in runs])
+    for run in map(open_run, (tmp_path / "one", tmp_path / "other")):
+        arms = run.manifest["arms"]
+        assert arms["runs"] == ["one", "other"]
+        assert arms["equal"].items() >= {"engine": "native", "protocol": "latency", "workers": 1}.items()
+        assert "dtype" not in arms["equal"]
+        assert arms["unlike"] == ["the arms differ in dtype: one float32, other bfloat16"]

@@ -121,14 +121,15 @@ def demo(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bench the shipped teacher and hybrid on generated word problems: CPU only, offline, about two minutes."""
+    """Bench the shipped teacher and its two students on generated problems: CPU only, offline, about two minutes."""
     from harness.budgets import Budget
     from harness.nouns import Sampling
     from harness.running.bench import Plan
 
     sampling = Sampling(temperature=0.8, max_tokens=400)
-    asked = Plan("arithmetic", (), None, 40, "latency", Budget(3.0), 32, sampling, ("zoo/orm",))
-    run_bench(["zoo/teacher", "zoo/mamba-in-llama"], None, [], asked, default_selectors(True), [], out, json_, quiet)
+    asked = Plan("arithmetic", (), None, 40, "latency", Budget(1.5), 16, sampling, ("zoo/orm",))
+    models = ["zoo/teacher", "zoo/llamba", "zoo/mamba-in-llama"]
+    run_bench(models, None, [], asked, default_selectors(True), [], out, json_, quiet)
 
 
 def run_bench(
@@ -141,7 +142,7 @@ def run_bench(
     from harness.inert import inert_line
     from harness.progress import chooser
     from harness.reporting import material_of, report_folder, tell, write_reports
-    from harness.running.bench import arms_of, bench_arm
+    from harness.running.bench import arms_of, bench_arm, note_arms
     from harness.running.interrupts import stoppable
     from harness.running.overshoot import compliance_lines
     from harness.running.searching import check_strategy
@@ -159,6 +160,8 @@ def run_bench(
     with stoppable():
         runs = [bench_arm(arm, asked, task, show, crew=crew) for arm in arms]
         summaries = summarise_all(runs, loaded)
+        if len(runs) > 1:
+            note_arms(runs, summaries)
         material = material_of(summaries, runs, loaded)
         written = write_reports(summaries, report_folder(out, runs), material)
     tell(summaries, written, runs, json_)

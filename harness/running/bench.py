@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import plugins
+from harness.analysis.summary import RunSummary
 from harness.budgets import Budget, Clock, monotonic
 from harness.errors import UserError
 from harness.faults import Fault
@@ -24,6 +25,7 @@ from harness.running.runner import render, run_scopes, warm_up
 from harness.running.scopes import Scope
 from harness.running.searching import searching
 from harness.running.sitting import Sitting
+from harness.running.validity import common_facts, differing_arms
 from harness.running.watchdog import grace_wished, watchdog_of
 from harness.storage.locking import writing
 from harness.storage.manifest import digest
@@ -236,3 +238,16 @@ def check_prompts(run: Run, rows: Sequence[Mapping[str, Any]]) -> Run:
             "choose another --out"
         )
     return run
+
+
+def note_arms(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> None:
+    """Write into each manifest which runs were arms of one command, what was equal between them and what was not."""
+    told = {
+        "runs": [run.name for run in runs],
+        "equal": common_facts(summaries),
+        "unlike": differing_arms(summaries),
+    }
+    for run in runs:
+        with writing(run.path):
+            run.manifest["arms"] = told
+            run.save()

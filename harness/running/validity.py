@@ -245,6 +245,13 @@ def warnings_of(run: RunFacts) -> list[str]:
     return found
 
 
+def common_facts(summaries: Sequence[RunSummary]) -> dict[str, Any]:
+    """What a fair comparison needs equal and every run tells alike, by name."""
+    told = [{"protocol": one.protocol, **UNSAID, **one.facts} for one in summaries]
+    names = [name for name in ("protocol", *SAME_IN_ARMS) if all(facts.get(name) is not None for facts in told)]
+    return {name: told[0][name] for name in names if len({str(facts[name]) for facts in told}) == 1}
+
+
 def differing_arms(summaries: Sequence[RunSummary]) -> list[str]:
     """The facts in which runs of one task differ although a fair comparison needs them equal, as sentences.
 
