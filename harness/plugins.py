@@ -56,6 +56,10 @@ class Builtin(NamedTuple):
     summary: str
 
 
+COLLECTIONS = ("lm_eval:",)
+"""What precedes the name of a task in a collection that another package has."""
+
+
 def folder_of(group: Group) -> Path:
     """Where a room's modules lie."""
     return Path(__file__).parent.joinpath(*PACKAGES[group].split(".")[1:])
@@ -85,6 +89,8 @@ def names(group: Group) -> list[str]:
 
 def is_reference(text: str) -> bool:
     """True for `file.py:name` and `module:name`, which say where the function is."""
+    if text.startswith(COLLECTIONS):
+        return False
     place, colon, name = text.rpartition(":")
     return (
         bool(colon) and name.isidentifier() and (place.endswith(".py") or all(map(str.isidentifier, place.split("."))))
@@ -157,7 +163,13 @@ def function_in(module: Any, name: str, place: str) -> Callable[..., Any]:
 
 
 def load_task(reference: str, pairs: Sequence[str] = (), data: str | None = None) -> Task:
-    """Build a task; `data` is the user's file for tasks that read one. Raises UserError."""
+    """Build a task; `data` is the user's file for tasks that read one. Raises UserError.
+
+    `lm_eval:NAME` is the task `lm_eval` with its option `name`.
+    """
+    if reference.startswith(COLLECTIONS):
+        collection, _, name = reference.partition(":")
+        return load_task(collection, [f"name={name}", *pairs], data)
     function = load_function("tasks", reference)
     label = f"task {reference}"
     options = read_options(function, label, pairs)
