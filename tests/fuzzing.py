@@ -15,7 +15,10 @@ from harness.errors import UserError
 EXAMPLES = int(os.environ.get("TTC_FUZZ_EXAMPLES", "200"))
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Without shrinking, which takes minutes where an example takes a tenth of a second."""
-many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
+many = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES,
+    derandomize="TTC_FUZZ_EXAMPLES" not in os.environ,  # so that the same tree always passes or always fails
+)  # fmt: skip
 few = settings(many, max_examples=max(1, EXAMPLES // 5))
 """For what takes long."""
 

@@ -188,7 +188,7 @@ def test_runs_of_hostile_manifests(folder: Path, run: Run, data: st.DataObject) 
 
 def column_values(field: pa.Field) -> st.SearchStrategy[Any]:
     """Values that a column of this type can hold, whether they mean anything or not."""
-    texts = st.text(st.characters(), max_size=8) | st.sampled_from(
+    texts = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
         ["p000", "p001", "stop", "error", "deadline", "correct"]
     )
     kinds: dict[str, st.SearchStrategy[Any]] = {

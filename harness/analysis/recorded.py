@@ -62,7 +62,7 @@ def numbers_of(table: "pa.Table", name: str) -> "np.ndarray":
     """A numeric column as floats, NaN for null."""
     import numpy as np
 
-    return np.asarray(table[name].cast("float64").to_numpy(), float)
+    return np.asarray(table[name].cast("float64", safe=False).to_numpy(), float)
 
 
 def keys_of(table: "pa.Table", problem_ids: Sequence[str]) -> "np.ndarray":

@@ -38,7 +38,7 @@ def problem_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{file}, row {number}", row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"'{file}' cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
