@@ -77,10 +77,9 @@ SEGMENT = fields(
     | {"clock_steps_s": table_of(is_number), "probes": table_of(list_of(is_number))},
 )
 SAMPLING = fields(
-    {},
     dict.fromkeys(("temperature", "top_p"), is_number)
     | dict.fromkeys(("top_k", "max_tokens"), is_count)
-    | {"stop": list_of(is_text), "seed": lambda value: isinstance(value, int)},
+    | {"stop": list_of(is_text), "seed": lambda value: isinstance(value, int)}
 )
 FORM = (
     Field("spec", is_table),
