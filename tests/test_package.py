@@ -38,6 +38,7 @@ def test_it_holds_one_import_name_with_every_room_and_all_data(wheel: Path) -> N
         "harness/models/zoo/teacher/model.safetensors",
         "harness/reports/paper.mplstyle",
         "harness/models/zoo/mamba-in-llama/mamba_config.json",
+        "harness/models/zoo/llamba/model.safetensors",
         "harness/models/zoo/orm/model.safetensors",
         "harness/reports/page.html",
         "harness/reports/page.css",
