@@ -76,6 +76,8 @@ class Volatile:
                     self.opened(Path(given[0]), found, is_new)
                 elif name == "fsync":
                     self.synced(given[0])
+                elif name == "mkdir":
+                    self.names[Path(given[0])] = {}
                 return found
 
         return storing
@@ -106,7 +108,8 @@ class Volatile:
             inode = durable.get(name) if draw.random() < 0.5 else now.get(name)
             if inode is None:
                 continue
-            if (folder / name).is_dir():
+            # A folder may have been taken away after the cut, by who did not know that the machine was off.
+            if (folder / name).is_dir() or folder / name in self.names:
                 self.restore(folder / name, target / name, inodes, draw)
             elif inode in self.contents:
                 (target / name).write_bytes(self.contents[inode])

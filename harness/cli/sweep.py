@@ -1,6 +1,7 @@
-"""`ttc sweep`."""
+"""`ttc sweep` and `ttc paper`."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,18 +10,33 @@ import typer
 from harness.cli.options import Json, Quiet, default_selectors
 
 if TYPE_CHECKING:
-    from harness.sweeping.sweep import Cell, Sweep
+    from harness.sweeping.sweep import Sweep
     from harness.sweeping.sweep_board import Board
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check every field, print the runs with what they will cost, and end.")
+]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the runs; without it results/NAME.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Another value than the file's; LABEL.FIELD for one model or task alone."
+    ),
+]
+
+
+class Scale(StrEnum):
+    """The sizes of the paper's experiment."""
+
+    zoo = "zoo"
+    full = "full"
 
 
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A TOML file of models and tasks (docs/sweep.md).")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file, print its runs and how far they are, and end.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder of the runs; without it results/NAME.")
-    ] = None,
+    dry_run: DryRun = False,
+    out: Out = None,
+    change: Changes = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -28,11 +44,35 @@ def sweep(
 
     The same command typed again skips the runs that are finished and goes on with the others.
     """
+    go(file, out, change or [], dry_run, json_, quiet)
+
+
+def paper(
+    scale: Annotated[
+        Scale, typer.Option(help="The shipped models on this machine's processor, or the published ones on GPUs.")
+    ] = Scale.zoo,
+    dry_run: DryRun = False,
+    out: Out = None,
+    change: Changes = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the experiment of Thinking Slow, Fast (arXiv 2502.20339): teachers and students for equal time.
+
+    A sweep of a file that ships with the program (docs/paper.md); what was finished is not made again.
+    """
+    from harness.sweeping.sweep import paper_file
+
+    go(paper_file(scale.value), out, change or [], dry_run, json_, quiet)
+
+
+def go(file: Path, out: Path | None, changes: list[str], dry_run: bool, json_: bool, quiet: bool) -> None:
+    """Read and check a sweep, then plan it or make it."""
     from harness import plugins
     from harness.analysis.summarise import check_scored
     from harness.sweeping.sweep import read_sweep
 
-    read = read_sweep(file, out)
+    read = read_sweep(file, out, changes)
     judged = [cell.asked.reward_models for cell in read.cells if cell.asked.reward_models]
     names = list(read.selectors) or default_selectors(bool(judged))
     check_scored(plugins.load_selectors(names, read.selector_options), judged[0] if judged else ())
@@ -44,39 +84,25 @@ def sweep(
 
 
 def run(read: "Sweep", states: list[Any], names: list[str], json_: bool, quiet: bool) -> None:
-    """Make every run that is not finished, then the report of all that are."""
+    """Make every run that is not finished and measure every speed that is not, then the report of all that are."""
+    from harness.progress import chooser
     from harness.sweeping.sweep_board import Board
+    from harness.sweeping.sweep_report import report
+    from harness.sweeping.sweep_speed import measure_missing
 
     board = Board(read.cells, states, quiet)
     try:
         with board.live():
             failed = bench_all(read, board)
+        slow = measure_missing(read, chooser(quiet))
         report(read, [cell for cell in read.cells if cell.name not in failed], names, json_)
     except KeyboardInterrupt:
         typer.echo("ttc: stopped; what was finished is stored, type the same command to go on", err=True)
         raise typer.Exit(130) from None
-    for name, sentence in failed.items():
+    for name, sentence in (failed | slow).items():
         typer.echo(f"ttc: {name}: {sentence}", err=True)
-    if failed:
+    if failed or slow:
         raise typer.Exit(1)
-
-
-def report(read: "Sweep", cells: "list[Cell]", names: list[str], json_: bool) -> None:
-    """Summarise these runs, on the cluster where there is one, and report them together."""
-    from harness import plugins
-    from harness.analysis.summarise import summarise_all
-    from harness.reporting import material_of, tell, write_reports
-    from harness.storage.runs import open_run
-    from harness.workers.spread import summarise_on
-
-    if not cells:
-        return
-    runs = [open_run(cell.arm.path) for cell in cells]
-    selectors = plugins.load_selectors(names, read.selector_options)
-    spread = summarise_on(read.crew, [run.path for run in runs], names, read.selector_options) if read.crew else None
-    summaries = spread or summarise_all(runs, selectors, skip_unscored=True)
-    material = material_of(summaries, runs, selectors)
-    tell(summaries, write_reports(summaries, read.folder / "report", material), runs, json_)
 
 
 def bench_all(read: "Sweep", board: "Board") -> dict[str, str]:
@@ -109,39 +135,19 @@ def bench_all(read: "Sweep", board: "Board") -> dict[str, str]:
 
 
 def print_plan(read: "Sweep", states: list[Any], json_: bool) -> None:
-    """The runs of a sweep and how far they are."""
-    rows = [plan_row(cell, state) for cell, state in zip(read.cells, states, strict=True)]
+    """The runs of a sweep, how far they are and what they will cost."""
+    from harness.sweeping.sweep_plan import notes, plan_rows, totals
+
+    rows = plan_rows(read, states)
     if json_:
-        print(json.dumps({"folder": str(read.folder), "runs": rows}))
+        print(json.dumps({"folder": str(read.folder), "runs": rows, "total": totals(rows), "notes": notes(read, rows)}))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from harness.sweeping.plan_table import print_rows
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("–" if value is None else str(value)) for value in row.values()))
-    Console(width=160, highlight=False).print(table)
-
-
-def plan_row(cell: "Cell", state: str) -> dict[str, Any]:
-    """What one run is asked for, by name."""
-    asked = cell.asked
-    return {
-        "run": str(cell.arm.path),
-        "model": cell.arm.model,
-        "engine": cell.arm.engine,
-        "task": asked.task,
-        "protocol": asked.protocol,
-        "budget": str(asked.budget) if asked.budget else None,
-        "samples": asked.samples,
-        "workers": cell.crew.workers if cell.crew else None,
-        "state": state,
-    }
+    print_rows(rows, totals(rows), notes(read, rows))
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the command of this module."""
+    """Register the commands of this module."""
     app.command()(sweep)
+    app.command()(paper)

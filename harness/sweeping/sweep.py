@@ -12,56 +12,57 @@
     limit = 40
 
 Fields are named as the options of `ttc bench`. A model's own stand before its task's, and those before the defaults.
+`[speed]` has every model's speed measured too, `[plan]` is what a dry run reckons with (`harness.sweeping.sweep_plan`).
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from harness import plugins
 from harness.budgets import parse_budget
-from harness.errors import UserError, choices
+from harness.errors import UserError
 from harness.nouns import Sampling, Task
 from harness.plugin_options import options_of, positional_names, read_options
-from harness.running.bench import OWN_ENGINE, Arm, Plan, arms_of, short, slug, spec_of
+from harness.running.bench import OWN_ENGINE, Arm, Plan, arms_of, slug, spec_of
 from harness.running.searching import check_strategy
 from harness.storage.runs import open_run
+from harness.sweeping.sweep_fields import (
+    OPTIONS,
+    PARTS,
+    PLAN,
+    SPEED,
+    WHOLE,
+    read_changes,
+    read_each,
+    read_fields,
+    read_toml,
+    saying,
+    sub_table,
+)
+from harness.timing.speed import Grid, default_contexts
 from harness.workers.team import Crew
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-Kind = Literal["text", "texts", "pairs", "whole", "number"]
-OPTIONS: dict[str, tuple[Kind, float]] = {
-    "budget": ("text", 0), "samples": ("whole", 1), "protocol": ("text", 0), "engine": ("text", 0),
-    "engine_arg": ("pairs", 0), "base_url": ("text", 0), "task_arg": ("pairs", 0), "data": ("text", 0),
-    "limit": ("whole", 1), "reward_model": ("texts", 0), "reward_arg": ("pairs", 0), "strategy": ("text", 0),
-    "strategy_arg": ("pairs", 0), "temperature": ("number", 0), "top_p": ("number", 0), "top_k": ("whole", 0),
-    "max_tokens": ("whole", 1), "stop": ("texts", 0), "seed": ("whole", 0), "workers": ("whole", 1),
-}  # fmt: skip
-"""What defaults, a model or a task may set: how it is written, and the least value of a number."""
-WHOLE: dict[str, tuple[Kind, float]] = {
-    "name": ("text", 0), "selector": ("texts", 0), "selector_arg": ("pairs", 0), "ray_address": ("text", 0),
-}  # fmt: skip
-"""What is the same for the whole sweep."""
-NAMED: dict[str, tuple[Kind, float]] = {"label": ("text", 0)}
-SPOKEN = {"text": "a text", "texts": "a text or a list of texts", "pairs": "a table or a list of 'key=value'",
-          "whole": "a whole number", "number": "a number"}  # fmt: skip
 
 State = Literal["new", "unfinished", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run of a sweep: a model on a task."""
+    """One run of a sweep: a model on a task.
+
+    `panel` is the part of the report it belongs to, "" when there are no parts; `label` the model's name in folders;
+    `shape` a preset of the model's shape and `problems` the size of the task, for a dry run without weights or data.
+    """
 
     name: str
     arm: Arm
     asked: Plan
     crew: Crew | None = None
+    label: str = ""
+    panel: str = ""
+    shape: str | None = None
+    problems: int | None = None
 
     @property
     def state(self) -> State:
@@ -87,8 +88,17 @@ class Sweep:
     cells: Sequence[Cell]
     selectors: Sequence[str] = ()
     selector_options: Sequence[str] = ()
-    crew: Crew | None = field(default=None)
+    crew: Crew | None = None
     """The largest that a cell wants."""
+    grid: Grid | None = None
+    """Where every model's speed is measured."""
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of `[plan]`."""
+
+    @property
+    def panels(self) -> list[str]:
+        """The parts of the report, in the file's order."""
+        return list(dict.fromkeys(cell.panel for cell in self.cells))
 
 
 def unasked(gold: str, answer: str) -> Any:
@@ -96,100 +106,54 @@ def unasked(gold: str, answer: str) -> Any:
     raise AssertionError
 
 
-def read_sweep(path: Path, out: Path | None = None) -> Sweep:
+def read_sweep(path: Path, out: Path | None = None, changes: Sequence[str] = ()) -> Sweep:
     """Read a sweep file and check every field of it; nothing is loaded but plug-in functions.
 
-    `out` stands for the folder that the file's name gives. Raises UserError that names the field.
+    `out` stands for the folder that the file's name gives; `changes` are `FIELD=VALUE` or `LABEL.FIELD=VALUE`, which
+    stand before what the file says. Raises UserError that names the field.
     """
     table = read_toml(path)
-    whole = {name: value for name, value in table.items() if name not in ("defaults", "model", "task")}
+    whole = {name: value for name, value in table.items() if name not in PARTS}
     defaults = read_fields(sub_table(table, "defaults", path), OPTIONS, f"{path}: [defaults]")
-    wishes = read_fields(whole, WHOLE, f"{path}", ("defaults", "model", "task"))
+    wishes = read_fields(whole, WHOLE, f"{path}", PARTS)
     models = read_each(path, table, "model")
     tasks = read_each(path, table, "task")
     folder = out or Path("results") / slug(wishes.get("name", path.stem))
+    labels = [*(model["model_label"] for model in models), *(task["task_label"] for task in tasks)]
+    changed = read_changes(changes, labels)
     cells = [
-        cell_of({**defaults, **task, **model}, folder, wishes.get("ray_address"), f"{path}: {name}")
+        cell_of({**defaults, **task, **model, **own}, folder, wishes.get("ray_address"), f"{path}: {name}")
         for model in models
         for task in tasks
         for name in [f"model '{model['model']}' on task '{task['task']}'"]
+        for own in [changes_of(changed, model["model_label"], task["task_label"])]
     ]
     check_names(cells, path)
     crews = [cell.crew for cell in cells if cell.crew is not None]
     if wishes.get("ray_address") and not crews:
         raise UserError(f"{path}: ray_address says where workers are and none are asked for; add workers = N")
     largest = max(crews, key=lambda crew: crew.workers, default=None)
-    return Sweep(folder, cells, wishes.get("selector", ()), wishes.get("selector_arg", ()), largest)
+    assumed = read_fields(sub_table(table, "plan", path), PLAN, f"{path}: [plan]")
+    selectors, options = wishes.get("selector", ()), wishes.get("selector_arg", ())
+    return Sweep(folder, cells, selectors, options, largest, grid_of(table, changed.get("speed", {}), path), assumed)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The file's table. Raises UserError."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the sweep '{path}' ({error.strerror}; looked from {Path.cwd()})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is no TOML ({error})") from None
+def changes_of(changed: Mapping[str, Mapping[str, Any]], model: str, task: str) -> dict[str, Any]:
+    """What was changed for the run of this model and task, the more particular last."""
+    return {**changed.get("", {}), **changed.get(task, {}), **changed.get(model, {})}
 
 
-def sub_table(table: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
-    """A table inside the file, empty when it is not there. Raises UserError."""
-    found = table.get(name, {})
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: {name} wants a table; write [{name}] above its fields")
-    return found
-
-
-def read_each(path: Path, table: Mapping[str, Any], name: Literal["model", "task"]) -> list[dict[str, Any]]:
-    """The `[[model]]` or `[[task]]` tables, each with its reference under its own name. Raises UserError."""
-    found = table.get(name, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found) or not found:
-        raise UserError(f'{path} has no [[{name}]]; write at least one, with {name} = "..." below it')
-    known = {name: ("text", 0.0), **NAMED, **OPTIONS}
-    tables = []
-    for number, one in enumerate(found):
-        where = f"{path}: {name}[{number}]"
-        read = read_fields(one, known, where)
-        if name not in read:
-            raise UserError(f'{where} names no {name}; write {name} = "..."')
-        label = read.pop("label", None)
-        tables.append({**read, f"{name}_label": slug(label) if label else short(read[name])})
-    return tables
-
-
-def read_fields(
-    table: Mapping[str, Any], known: Mapping[str, tuple[Kind, float]], where: str, besides: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The fields of one table, `max-tokens` and `max_tokens` alike. Raises UserError naming the field."""
-    found = {}
-    for written, value in table.items():
-        name = written.replace("-", "_")
-        if name not in known:
-            raise UserError(f"{where} has no field '{written}'; it has {choices([*known, *besides])}")
-        kind, least = known[name]
-        found[name] = read_field(value, kind, least, f"{where}: {name}")
-    return found
-
-
-def read_field(value: Any, kind: Kind, least: float, where: str) -> Any:
-    """One value: texts and pairs as tuples. Raises UserError when it is of another kind, or too small."""
-    if kind == "pairs" and isinstance(value, dict):
-        return tuple(f"{name}={spelled(one)}" for name, one in value.items())
-    if kind in ("texts", "pairs") and isinstance(value, str | list):
-        texts = (value,) if isinstance(value, str) else tuple(value)
-        if all(isinstance(text, str) for text in texts):
-            return texts
-    number = isinstance(value, int if kind == "whole" else int | float) and not isinstance(value, bool)
-    if (kind == "text" and isinstance(value, str)) or (kind in ("whole", "number") and number):
-        if kind != "text" and not value >= least:
-            raise UserError(f"{where} must be at least {least:g}, got {value}")
-        return value
-    raise UserError(f"{where} wants {SPOKEN[kind]}, got {value!r}")
-
-
-def spelled(value: Any) -> str:
-    """A TOML value as `ttc bench` takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def grid_of(table: Mapping[str, Any], changed: Mapping[str, Any], path: Path) -> Grid | None:
+    """The grid of `[speed]` with what was changed of it; None without one. Raises UserError."""
+    if "speed" not in table:
+        return None
+    asked = {**read_fields(sub_table(table, "speed", path), SPEED, f"{path}: [speed]"), **changed}
+    prompts = tuple(sorted(asked.get("prompt", (512,))))
+    generated = asked.get("generate", 512)
+    contexts = asked.get("context") or default_contexts(prompts, generated)
+    batches = tuple(sorted(set(asked.get("batch", (1, 8, 64)))))
+    repeated = {name: asked[name] for name in ("passes", "repeats") if name in asked}
+    return Grid(batches, prompts, tuple(sorted(set(contexts))), generated, **repeated)
 
 
 def cell_of(wishes: Mapping[str, Any], folder: Path, ray_address: str | None, where: str) -> Cell:
@@ -204,16 +168,8 @@ def cell_of(wishes: Mapping[str, Any], folder: Path, ray_address: str | None, wh
         (arm,) = arms_of([wishes["model"]], engine, options, folder / name, asked)
         check_arm(arm)
         crew = Crew(wishes["workers"], ray_address) if "workers" in wishes else None
-        return Cell(name, arm, asked, crew)
-
-
-@contextmanager
-def saying(where: str) -> "Iterator[None]":
-    """Begin the sentences of errors with the place in the file."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        own = (wishes["model_label"], wishes.get("panel", ""), wishes.get("shape"), wishes.get("problems"))
+        return Cell(name, arm, asked, crew, *own)
 
 
 def plan_of(wishes: Mapping[str, Any]) -> Plan:
@@ -262,3 +218,9 @@ def check_names(cells: Sequence[Cell], path: Path) -> None:
                 f"{path}: two runs would share the folder '{cell.name}'; give a [[model]] or [[task]] a label"
             )
         names.add(cell.name)
+
+
+def paper_file(scale: str) -> Path:
+    """The file of the paper's experiment that ships with the program: `zoo` or `full`."""
+    name = "thinking-slow-fast.toml" if scale == "full" else f"thinking-slow-fast-{scale}.toml"
+    return Path(__file__).resolve().parents[1] / "recipes" / name
