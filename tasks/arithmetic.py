@@ -51,6 +51,7 @@ ITEMS = (
     "toys",
 )
 LARGEST = 400
+HARDEST = 16
 
 
 class Event(NamedTuple):
@@ -147,12 +148,12 @@ def worked_problems(split: Split, difficulty: int, seed: int) -> Iterator[Worked
 def arithmetic(
     split: Split = "test", difficulty: int = 5, num_problems: int = 200, seed: int = 0, num_fewshot: int = 0
 ) -> Task:
-    r"""Generated multi-step word problems; `difficulty` 1 to 8 is the number of steps less one.
+    r"""Generated multi-step word problems; `difficulty` 1 to 16 is the number of steps less one.
 
     Few-shot examples come from the train split. Raises UserError on a difficulty or a count out of range.
     """
-    if not 1 <= difficulty <= 8:
-        raise UserError(f"arithmetic: difficulty must be 1 to 8, got {difficulty}")
+    if not 1 <= difficulty <= HARDEST:
+        raise UserError(f"arithmetic: difficulty must be 1 to {HARDEST}, got {difficulty}")
     if num_problems < 1:
         raise UserError(f"arithmetic: num_problems must be at least 1, got {num_problems}")
     shots = worked_problems("train", difficulty, seed + 1)

@@ -33,7 +33,7 @@ def solved(question: str) -> int:
     return value
 
 
-@pytest.mark.parametrize("difficulty", range(1, 9))
+@pytest.mark.parametrize("difficulty", range(1, 17))
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_answers_follow_from_the_words(difficulty: int, split: str) -> None:
     for one in itertools.islice(worked_problems(split, difficulty, 3), 100):  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_few_shot_examples_are_worked_train_problems() -> None:
 
 @pytest.mark.parametrize(
     ("option", "says"),
-    [("difficulty=0", "must be 1 to 8, got 0"), ("num_problems=0", "at least 1"), ("split=dev", "test | train")],
+    [("difficulty=0", "must be 1 to 16, got 0"), ("num_problems=0", "at least 1"), ("split=dev", "test | train")],
 )
 def test_settings_out_of_range_are_refused(option: str, says: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -17,6 +17,7 @@ from torch import Tensor
 from harness.errors import UserError
 from harness.models.architectures.causal_lm import CausalLM
 from harness.models.architectures.passes import Span
+from harness.models.checkpoints import find_checkpoint
 from harness.models.distillation.recipes import Student
 from harness.models.distillation.students import make_student, student_configs
 from harness.models.native import load_model
@@ -205,6 +206,16 @@ def test_a_llama_student_is_its_teacher(teacher: CausalLM) -> None:
     tensors = tensors_of(Student(family="llama", initialise="mohawk"), teacher)
     assert tensors.keys() == OLD.keys()
     assert all(torch.equal(tensors[key], OLD[key]) for key in OLD)
+
+
+@pytest.mark.parametrize("name", ["mamba-2", "llamba"])
+def test_a_student_goes_on_from_one_of_its_own_family(name: str, teacher: CausalLM, tmp_path: Path) -> None:
+    before = save(STUDENTS[name], teacher, tmp_path / "before")
+    found = find_checkpoint(str(tmp_path / "before"))
+    after, _ = make_student(STUDENTS[name], load_model(str(tmp_path / "before")), found.config, seed=9)
+    token_ids = torch.arange(50)[None]
+    with torch.no_grad():
+        assert torch.equal(after(token_ids), before(token_ids))
 
 
 def test_stepwise_replacement_keeps_the_mixers_that_are_there(teacher: CausalLM, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from harness import plugins
 from harness.budgets import parse_budget
-from harness.errors import UserError
+from harness.errors import UserError, choices
 from harness.nouns import Sampling, Task
 from harness.plugin_options import options_of, positional_names, read_options
 from harness.running.bench import OWN_ENGINE, Arm, Plan, arms_of, slug, spec_of
@@ -125,9 +125,11 @@ def read_sweep(path: Path, out: Path | None = None, changes: Sequence[str] = ())
         cell_of({**defaults, **task, **model, **own}, folder, wishes.get("ray_address"), f"{path}: {name}")
         for model in models
         for task in tasks
+        if "panels" not in task or model.get("panel") in task["panels"]
         for name in [f"model '{model['model']}' on task '{task['task']}'"]
         for own in [changes_of(changed, model["model_label"], task["task_label"])]
     ]
+    check_panels(models, tasks, path)
     check_names(cells, path)
     crews = [cell.crew for cell in cells if cell.crew is not None]
     if wishes.get("ray_address") and not crews:
@@ -207,6 +209,18 @@ def check_arm(arm: Arm) -> None:
     read_options(function, f"model {arm.model}" if own else f"engine {arm.engine}", arm.options)
     if not own and not positional_names(function):
         raise UserError(f"engine {arm.engine} takes no checkpoint; write its name in the place of '{arm.model}'")
+
+
+def check_panels(models: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Refuse a task for a panel that no model is in. Raises UserError."""
+    known = {model["panel"] for model in models if "panel" in model}
+    for number, task in enumerate(tasks):
+        for panel in task.get("panels", ()):
+            if panel not in known:
+                raise UserError(
+                    f"{path}: task[{number}]: panels names '{panel}', which is the panel of no model; there is "
+                    f"{choices(sorted(known))}"
+                )
 
 
 def check_names(cells: Sequence[Cell], path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from harness.inert import inert_line
 from harness.progress import Quiet, ShowProgress, chooser
 from harness.sweeping.sweep import Cell
 
@@ -39,7 +40,7 @@ class Board:
         if note is not None:
             self.notes[cell.name] = note
         if not self.is_live and not self.quiet:
-            print(f"{cell.name}: {state}{f' ({note})' if note else ''}", file=sys.stderr, flush=True)
+            print(inert_line(f"{cell.name}: {state}{f' ({note})' if note else ''}"), file=sys.stderr, flush=True)
 
     def show(self, cell: Cell) -> ShowProgress:
         """How a bench shows the progress of this run."""
@@ -61,7 +62,7 @@ class Board:
             shown = [cell for cell in shown if not self.states[cell.name].startswith("finished")][:MOST_ROWS]
         for cell in shown:
             cells = cell.arm.model, cell.asked.task, cell.arm.engine, self.states[cell.name], self.notes[cell.name]
-            table.add_row(*map(Text, cells))
+            table.add_row(*(Text(inert_line(each)) for each in cells))
         return table
 
 

@@ -38,10 +38,10 @@ PLAN: dict[str, tuple[Kind, float]] = {
 """What `[plan]` may set: the device, the mean lengths and the reward model's preset that a dry run reckons with."""
 OWN: dict[Literal["model", "task"], dict[str, tuple[Kind, float]]] = {
     "model": {"label": ("text", 0), "panel": ("text", 0), "shape": ("text", 0)},
-    "task": {"label": ("text", 0), "problems": ("whole", 1)},
+    "task": {"label": ("text", 0), "panels": ("texts", 0), "problems": ("whole", 1)},
 }
-"""What a model or a task may say beside options: its name in folders, the panel of the report it belongs to, a preset
-of its shape and the number of problems for a dry run that has no weights and no data."""
+"""What a model or a task may say beside options: its name in folders; the panel of the report it belongs to, or the
+panels whose models it is for; for a dry run without weights or data a preset of its shape, or how many problems."""
 SPOKEN = {"text": "a text", "texts": "a text or a list of texts", "pairs": "a table or a list of 'key=value'",
           "whole": "a whole number", "wholes": "a list of whole numbers", "number": "a number"}  # fmt: skip
 PARTS = ("defaults", "model", "task", "speed", "plan")

@@ -123,7 +123,7 @@ def row_flops(stage: Stage, teacher: CausalLM, student: nn.Module) -> float:
     if not stage.needs_teacher:
         return own
     body = sum(row(cost, stage.context) for cost in layer_costs(teacher))
-    return own + body + (head_flops(stage, teacher) if stage.kind in ("distillation", "sft") else 0)
+    return own + body + (head_flops(stage, teacher) if stage.kind in ("distillation", "sft", "likelihood") else 0)
 
 
 def is_replaced(stage: Stage, mixer: nn.Module) -> bool:

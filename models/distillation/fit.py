@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.errors import UserError
 from harness.models import native
-from harness.models.architectures import llama, phi
+from harness.models.architectures import llama, llamba, mamba_in_llama, phi
 from harness.models.architectures.causal_lm import CausalLM
 from harness.models.architectures.mamba1 import Mamba1Mixer
 from harness.models.checkpoints import Checkpoint, family, find_checkpoint, find_folder
@@ -24,7 +24,9 @@ from .recipes import Initialise, Recipe, Stage
 from .rules import TOKEN_STAGES, check_replacement, check_stage, check_student
 from .students import build_student, start_mixer, student_at, take_over
 
-TEACHERS = {"llama": llama.build, "phi": phi.build}
+TEACHERS = {
+    "llama": llama.build, "phi": phi.build, "llamba": llamba.build, "mamba-in-llama": mamba_in_llama.build,
+}  # fmt: skip
 
 SHAPE_FIELDS: Mapping[str, Mapping[str, str]] = {
     "llamba": {
@@ -109,12 +111,13 @@ def check_config(recipe: Recipe, found: Checkpoint) -> None:
 def check_shapes(recipe: Recipe, kind: str, config: Mapping[str, Any]) -> None:
     """Raises UserError naming the field in which student and teacher differ, or a context that the teacher lacks."""
     wanted = "phi" if recipe.student.family == "phi-mamba" else "llama"
-    if kind != wanted:
+    goes_on = kind == recipe.student.family and kind in TEACHERS
+    if kind != wanted and not goes_on:
         raise UserError(
             f"teacher '{recipe.teacher}' is of the family {kind}; a student of the family {recipe.student.family} "
-            f"wants a {wanted}"
+            f"wants a {wanted}, or one of its own family to go on from"
         )
-    if recipe.student.initialise != "random":
+    if recipe.student.initialise != "random" and not goes_on:
         for field, other in SHAPE_FIELDS.get(recipe.student.family, {}).items():
             value = dig(recipe.student.config, field)
             if value is not None and config.get(other) is not None and value != config[other]:

@@ -28,7 +28,7 @@ from harness.errors import UserError, choices
 
 Family = Literal["llamba", "mamba-in-llama", "phi-mamba", "llama", "orm", "prm"]
 Initialise = Literal["mohawk", "attention", "random"]
-Kind = Literal["matrix-orientation", "hidden-alignment", "distillation", "sft", "orm", "prm"]
+Kind = Literal["matrix-orientation", "hidden-alignment", "distillation", "sft", "likelihood", "orm", "prm"]
 Precision = Literal["bf16", "fp32"]
 Weights = Literal["fp32", "bf16", "fp16"]
 Trainable = Literal["mixers", "all"]
@@ -149,7 +149,7 @@ class Stage:
     def needs_teacher(self) -> bool:
         """Whether the teacher reads every batch too."""
         matching = self.kind in ("matrix-orientation", "hidden-alignment")
-        return matching or self.loss.forward_kl > 0 or self.loss.reverse_kl > 0
+        return matching or self.kind == "likelihood" or self.loss.forward_kl > 0 or self.loss.reverse_kl > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,11 +33,12 @@ IGNORED = -100.0
 """The label of a token without one."""
 
 PROBE = "reply"
-FORMS: dict[RewardKind, dict[str, str]] = {
+FORMS = {
+    "likelihood": {"run": "run:DIR", "file": "file:PATH.jsonl"},
     "orm": {"run": "run:DIR"},
     "prm": {"run": "run:DIR", "file": "file:PATH.jsonl"},
 }
-"""Where each kind learns from, and how it is written."""
+"""Where each kind of stage learns from, and how it is written."""
 
 
 class ScoredText(NamedTuple):
@@ -168,11 +169,12 @@ def make_batch(examples: Sequence[Example]) -> RewardBatch:
 
 
 def reward_batches(stage: "Stage", tokenizer: Any, seed: int) -> RewardBatches:
-    """The batches of a training stage of kind "orm" or "prm", from its rows, context and data, all sources in one heap.
+    """The batches of a reward model's training stage, from its rows, context and data, all sources in one heap.
 
     Of `run:DIR`, the completions and verdicts of a stored run: an ORM learns the verdict at the last token, or at every
     token of the completion where `loss_on` is that; a PRM learns it at the end of every step, for a completion is one
     roll-out from each of its steps. Of `file:PATH.jsonl`, which `rollouts` writes, a PRM learns the shares of several.
+    A stage of kind "likelihood" has a label at every token of the completions of either, for its teacher to say.
     Texts of more than `context` tokens are left out and counted.
 
     Raises UserError when the source is of another form or cannot be read, or no text of it fits.
@@ -195,13 +197,14 @@ def examples_of(stage: "Stage", source: str, tokenizer: Any) -> Iterator[Example
     """What a stage learns from one source. Raises UserError when it is of another form or cannot be read."""
     kind: RewardKind = "orm" if stage.kind == "orm" else "prm"
     form, _, place = source.partition(":")
-    if form not in FORMS[kind]:
-        known = choices(list(FORMS[kind].values()))
-        raise UserError(f"data.source of a stage of kind {kind} is one of {known}, got '{source}'")
+    if form not in FORMS[stage.kind]:
+        known = choices(list(FORMS[stage.kind].values()))
+        raise UserError(f"data.source of a stage of kind {stage.kind} is one of {known}, got '{source}'")
     path = Path(place).expanduser()
+    everywhere = stage.kind == "likelihood"
     if form == "run":
-        return run_examples(kind, path, tokenizer, everywhere=stage.data.loss_on == "completion")
-    return step_examples(path, tokenizer)
+        return run_examples(kind, path, tokenizer, everywhere=everywhere or stage.data.loss_on == "completion")
+    return step_examples(path, tokenizer, everywhere=everywhere)
 
 
 def run_examples(kind: RewardKind, run: Path, tokenizer: Any, *, everywhere: bool = False) -> Iterator[Example]:
@@ -230,13 +233,21 @@ def run_examples(kind: RewardKind, run: Path, tokenizer: Any, *, everywhere: boo
                 yield Example(token_ids, places, (label,) * len(places))
 
 
-def step_examples(path: Path, tokenizer: Any) -> Iterator[Example]:
-    """The labelled steps of a file that `rollouts` wrote. Raises UserError naming a line that is none of it."""
+def step_examples(path: Path, tokenizer: Any, *, everywhere: bool = False) -> Iterator[Example]:
+    """The labelled steps of a file that `rollouts` wrote.
+
+    With `everywhere` each token of the completion has a label, the first step's. Raises UserError naming a line that is
+    none of it.
+    """
     with open_lines(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 prompt, steps, labels = read_line(line, f"line {number} of '{path}'")
                 ((token_ids, ends),) = read_texts("prm", tokenizer, prompt, ["".join(steps)])
+                if everywhere:
+                    begun = len(text.encode(tokenizer, prompt))
+                    ends = tuple(range(begun, ends[-1] + 1))
+                    labels = labels[:1] * len(ends)
                 yield Example(token_ids, ends, labels)
 
 

@@ -15,8 +15,8 @@ STAGES = {
     "mamba-in-llama": ("matrix-orientation", "hidden-alignment", *TOKEN_STAGES),
     "phi-mamba": ("matrix-orientation", "hidden-alignment", *TOKEN_STAGES),
     "llama": TOKEN_STAGES,
-    "orm": ("orm",),
-    "prm": ("prm",),
+    "orm": ("likelihood", "orm"),
+    "prm": ("likelihood", "prm"),
 }
 """The kinds of stage that each family can be trained by."""
 
@@ -71,8 +71,8 @@ def check_stage(stage: Stage, student: Student, path: str) -> None:
         raise UserError(f"{path}loss is for distillation and sft; a {stage.kind} stage has one loss of its own")
     if stage.kind == "matrix-orientation" and stage.trainable == "all":
         raise UserError(f"{path}trainable must be mixers: matrix-orientation reaches nothing else")
-    if stage.kind in ("orm", "prm") and stage.trainable == "mixers":
-        raise UserError(f"{path}trainable must be all: the score head of an {stage.kind} is no mixer")
+    if student.family in ("orm", "prm") and stage.trainable == "mixers":
+        raise UserError(f"{path}trainable must be all: the score head of an {student.family} is no mixer")
     check_source(stage.data.source, f"{path}data.source")
     for place, source in enumerate(stage.data.mixed_with):
         check_source(source, f"{path}data.mixed_with[{place}]")

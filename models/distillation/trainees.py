@@ -16,6 +16,7 @@ from harness.models.tokenizers_ import end_tokens, generation_config, load_token
 
 from . import rewards
 from .batches import NumberedBatches, open_batches
+from .likelihood import make_likelihood_objective
 from .objectives import make_objective, set_trainable
 from .recipes import Recipe, Stage
 from .reward_data import reward_batches
@@ -45,10 +46,9 @@ class Trainee:
 class RewardObjective(nn.Module):
     """A reward model with its loss, so that whoever wraps it reaches the model's forward pass."""
 
-    def __init__(self, model: nn.Module, stage: Stage) -> None:
+    def __init__(self, model: nn.Module, loss: rewards.Objective) -> None:
         super().__init__()
-        self.model = model
-        self.loss = rewards.make_reward_objective(stage, model)
+        self.model, self.loss = model, loss
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """The loss of a batch and what else is worth writing down."""
@@ -118,7 +118,12 @@ def reward_trainee(recipe: Recipe, teacher: CausalLM, checkpoint: Checkpoint, to
         assert isinstance(trained, RewardTrunk)
         rewards.save(folder, trained, layout, config, tokenizer, dtype)
 
+    def objective(trained: nn.Module, stage: Stage) -> nn.Module:
+        if stage.kind == "likelihood":
+            return RewardObjective(trained, make_likelihood_objective(kind, trained, teacher))
+        return RewardObjective(trained, rewards.make_reward_objective(stage, trained))
+
     def batches(stage: Stage, seed: int, processes: int) -> NumberedBatches:
         return reward_batches(stage, tokenizer, seed)
 
-    return Trainee(model, lambda trained, number: trained, empty, RewardObjective, batches, save)
+    return Trainee(model, lambda trained, number: trained, empty, objective, batches, save)
