@@ -59,7 +59,7 @@ class Lines(Quiet):
         last = done == self.total and done != self.told_done
         if last or self.clock() - self.told_at >= EVERY_S:
             self.told_at, self.told_done = self.clock(), done
-            print(f"{self.title}: {done}/{self.total} {note}", file=self.stream, flush=True)
+            print(inert_line(f"{self.title}: {done}/{self.total} {note}"), file=self.stream, flush=True)
 
 
 class Bar(Quiet):
@@ -95,7 +95,7 @@ class Bar(Quiet):
 
     def update(self, done: int, note: str) -> None:
         """Move the bar."""
-        self.bar.update(self.task, completed=done, note=note)
+        self.bar.update(self.task, completed=done, note=inert_line(note))
 
 
 ShowProgress = Callable[[str, int], Progress]

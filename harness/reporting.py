@@ -14,6 +14,7 @@ from harness.comparisons.comparison import TaskComparison
 from harness.errors import UserError
 from harness.inert import inert_line
 from harness.nouns import Selector
+from harness.storage.replacing import clear_parts
 from harness.storage.runs import Run
 from harness.storage.storing import plainly
 from harness.timing.timing_tables import TimingTable, read_timings
@@ -97,11 +98,13 @@ def report_folder(out: Path | None, runs: Sequence[Run]) -> Path:
 def write_reports(summaries: Sequence[RunSummary], out: Path, material: Material | None = None) -> list[Path]:
     """Have every report plug-in write into `out`; returns the files. Raises UserError when it cannot be written.
 
-    Runs that cannot share a figure are drawn apart, and stderr says why.
+    What an earlier report that was killed left unfinished there is cleared away. Runs that cannot share a figure are
+    drawn apart, and stderr says why.
     """
     material = material or Material()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        clear_parts(out)
     except OSError as error:
         raise UserError(f"cannot write the report to '{out}' ({error.strerror}); choose another --out") from None
     for sentence in reasons_apart(summaries, material.settings):

@@ -3,7 +3,7 @@
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ ZOO = Path(__file__).parent / "zoo"
 SMALL_FILES = ("config.json", "mamba_config.json")
 WHOLE_FILES = ("*.json", "*.jinja", "*.safetensors", "merges.txt", "tokenizer.model")
 UNUSED_FILES = ("*/*", "adapter_model*", "consolidated*")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -106,6 +107,17 @@ def whole_folder(checkpoint: Checkpoint) -> Path:
     return folder
 
 
+def tokenizer_files(checkpoint: Checkpoint) -> list[Path]:
+    """The tokenizer files that a checkpoint ships, fetched without its weights; none of a Llamba or a Phi-Mamba.
+
+    Raises UserError when the hub does not give them.
+    """
+    folder = checkpoint.folder
+    if checkpoint.source != str(folder):
+        folder = download(checkpoint.source, allow_patterns=list(TOKENIZER_FILES), revision=folder.name)
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
 def download(hub_id: str, **wanted: Any) -> Path:
     """Fetch files of a hub repository into the local store. Raises UserError when the hub does not give them."""
     from huggingface_hub import snapshot_download
@@ -143,6 +155,30 @@ def read_config(name: str, folder: Path, file: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"the {file} of '{name}' holds no JSON object; download it again")
     return config
+
+
+def check_no_kernels(checkpoint: Checkpoint) -> None:
+    """Raises UserError when the config has transformers fetch compiled code from the hub and run it.
+
+    That it does where the name of an attention or of experts is that of a repository.
+    """
+    for name in kernels_in(checkpoint.config):
+        raise UserError(
+            f"the config.json of '{checkpoint.name}' has code of '{name}' run, which is refused; take the name "
+            "out, or add --trust-remote-code where you trust it"
+        )
+
+
+def kernels_in(value: Any, named: bool = False) -> Iterator[str]:
+    """The repositories of kernels that a config names, however deep; `named` where the field is one for such a name."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from kernels_in(each, named or "implementation" in str(name))
+    elif isinstance(value, list):
+        for each in value:
+            yield from kernels_in(each, named)
+    elif named and isinstance(value, str) and "/" in value:
+        yield value
 
 
 def family(name: str, config: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.errors import UserError
 
-from .checkpoints import Checkpoint, whole_folder
+from .checkpoints import Checkpoint, tokenizer_files, whole_folder
 
 LLAMA3_ENDS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")
 """What ends a turn of a Llama 3 model, and of every student distilled from one; student repositories do not say so."""
@@ -38,8 +38,7 @@ def has_tokenizer(checkpoint: Checkpoint) -> bool:
     """Whether the checkpoint can be expected to bring its own."""
     if checkpoint.family not in ("llamba", "phi-mamba"):
         return True
-    folder = whole_folder(checkpoint)
-    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return bool(tokenizer_files(checkpoint))
 
 
 def base_model(checkpoint: Checkpoint) -> str:

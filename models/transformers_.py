@@ -9,7 +9,7 @@ from typing import Any
 from harness.errors import UserError, choices
 from harness.nouns import Facts, Model
 
-from .checkpoints import Checkpoint, find_checkpoint
+from .checkpoints import Checkpoint, check_no_kernels, find_checkpoint
 from .devices import Device, Dtype, check_settings, pick_device
 from .tokenizers_ import load_tokenizer
 
@@ -66,6 +66,8 @@ def load_weights(checkpoint: Checkpoint, dtype: str, device: str, trust_remote_c
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
+    if not trust_remote_code:
+        check_no_kernels(checkpoint)
     disable_progress_bar()  # the harness shows its own
     wanted = "float32" if dtype == "auto" and device == "cpu" else dtype
     try:

@@ -44,8 +44,8 @@ def vllm(
             are read in several.
         max_model_len: longest text in tokens; 0 takes the checkpoint's, or on a GPU what fits into the memory, on a CPU
             what fits into a forward pass.
-        memory_gb: for keys, values and states, in 10^9 bytes. 0 takes nine tenths of a GPU with the weights in it, or
-            half of the free memory of a machine without one, 4 at most.
+        memory_gb: for keys, values and states, in 10^9 bytes. 0 takes nine tenths of a GPU with the weights in it,
+            beside reward models eight tenths of what they leave; without a GPU half of the free memory, 4 at most.
         prefix_caching: keep what was computed of a prompt for the others that begin alike in the same call. Off, every
             sample reads its prompt, on equal terms for attention and recurrent states.
         enforce_eager: neither compile nor record CUDA graphs; none does both on a GPU and neither on a CPU.

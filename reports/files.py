@@ -1,6 +1,5 @@
 """Writing a report's files so that nobody ever reads half of one."""
 
-import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness.errors import UserError
+from harness.storage.replacing import replace_file
 
 from .tex import spelled_for_latex
 
@@ -40,18 +40,3 @@ def rendered(figure: Figure, form: str) -> bytes:
             "install a LaTeX or leave out --format pgf"
         ) from None
     return buffer.getvalue()
-
-
-def replace_file(path: Path, content: bytes | str) -> Path:
-    """Write `content` beside `path` under a temporary name, then rename it into place; returns `path`.
-
-    Text is UTF-8; a lone surrogate, which a file name may hold, is written as its escape.
-    """
-    payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(payload)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

@@ -5,6 +5,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from harness.inert import inert
+
 ON_SCREEN = 1.2
 """How much larger a figure is on a screen than on paper."""
 
@@ -32,7 +34,7 @@ def inline(svg: bytes, prefix: str, words: str) -> Markup:
     root.set("width", f"{ON_SCREEN * float(root.attrib['width'].removesuffix('pt')):.0f}pt")
     root.attrib.pop("height")
     root.set("role", "img")
-    root.set("aria-label", words)
+    root.set("aria-label", inert(words))
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.analysis.summary import Axis, Curve, Point, finite
+from harness.inert import inert
 
 from .grouping import Group
 from .lines import Look, arm_names, finite_points, is_free, look_of
@@ -94,9 +95,18 @@ def spelled(point: Point) -> list[float]:
     return [float(f"{point.x:.6g}"), *(round(number, 3) for number in numbers), point.n]
 
 
+def legible(value: Any) -> Any:
+    """A JSON value whose texts have nothing in them that a browser obeys, such as a turn of the direction."""
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, dict):
+        return {name: legible(each) for name, each in value.items()}
+    return [legible(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def as_script_data(value: Any) -> Markup:
     """JSON that may stand inside a script element, whatever names it holds."""
-    text = json.dumps(finite(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(legible(finite(value)), ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)

@@ -19,11 +19,12 @@ from harness.analysis.summary import Axis, Point, RunSummary
 from harness.inert import inert
 from harness.reporting import Material
 from harness.running.overshoot import compliance_lines
+from harness.storage.replacing import replace_file
 from harness.storage.runs import Run
 
 from .browser import OUTCOMES, folded
 from .captions import caption_text
-from .files import rendered, replace_file
+from .files import rendered
 from .grouping import Group, groups
 from .inlining import inline
 from .interactive import as_script_data, chart

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from harness.analysis.summary import RunSummary
 from harness.inert import inert_line
-
-from .files import replace_file
+from harness.storage.replacing import replace_file
 
 COLUMNS = (
     "run",

@@ -7,10 +7,10 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
+from harness.storage.replacing import replace_file
 from harness.storage.runs import Run
 
 from .browser import ProblemView, characters, views
-from .files import replace_file
 from .grouping import Group
 from .lines import arm_names
 from .mathematics import Typesetter

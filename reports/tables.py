@@ -8,9 +8,9 @@ from pathlib import Path
 from harness.analysis.summary import Curve, Point, RunSummary
 from harness.inert import inert
 from harness.reporting import Material
+from harness.storage.replacing import replace_file
 
 from .captions import caption_text
-from .files import replace_file
 from .grouping import groups
 from .lines import is_free
 from .significance import Cell, significantly_best

@@ -149,7 +149,8 @@ def subject_and_number(name: str) -> tuple[str, int]:
 def folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
     """The files at SPLIT/SUBJECT/NUMBER.json of a folder, or of a folder MATH in it."""
     for path in (*folder.glob("t*/*/*.json"), *folder.glob("MATH/t*/*/*.json")):
-        yield path.relative_to(folder).as_posix(), file_bytes(path)
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), file_bytes(path)
 
 
 def archive_members(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,7 @@
 run that was interrupted anywhere has, when it is whole, the same rows as one that was not.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ from typing import Any
 from fakes import FakeClock, last_word, same
 
 from harness.budgets import Deadline
-from harness.nouns import Completion, PlainRewardModel, Problem, Request, Sampling, Task, stream_seed
+from harness.nouns import Completion, Problem, Request, Sampling, Task, stream_seed
 from harness.progress import chooser
 from harness.running.bench import Arm, Plan, bench_arm
 from harness.storage.integrity import examine_run
 from harness.storage.runs import Run, open_run
 
 PROBLEMS, SAMPLES = 3, 5
+SCORE_S = 1 / 64
+"""Less than a fifteenth of a second, so that no completion is late because others were scored."""
 STORING = ("open", "write", "fsync", "replace", "mkdir", "unlink")
 """The functions of `os` through which everything a run keeps is stored."""
+CURVES = "curves-along-k"
 Tell = Callable[[str], None]
 """Is told of every step of a run before it is done, by its stage."""
 
@@ -37,6 +41,7 @@ class Script:
     clock: FakeClock
     tell: Tell = quiet
     name: str = "script"
+    scored_at_once: int = 32
 
     @property
     def facts(self) -> dict[str, object]:
@@ -74,12 +79,19 @@ def task_of(tell: Tell) -> Task:
     return Task("script", problems, last_word, grade)
 
 
-def judge_of(tell: Tell) -> PlainRewardModel:
-    def score(prompt: object, completions: Sequence[str]) -> list[float]:
-        tell("scoring")
-        return [1 / (1 + int(text.split()[1]) % 7) for text in completions]
+@dataclass(frozen=True)
+class ScriptJudge:
+    """Scores a completion by its text, in `SCORE_S` seconds; alone in the latency protocol, in batches in the other."""
 
-    return PlainRewardModel("judge", score)
+    script: Script
+    tell: Tell
+    max_batch_size: int
+    name: str = "judge"
+
+    def score(self, prompt: object, completions: Sequence[str]) -> list[float]:
+        self.tell("scoring")
+        self.script.clock.sleep(SCORE_S * len(completions))
+        return [1 / (1 + int(text.split()[1]) % 7) for text in completions]
 
 
 class Told:
@@ -103,7 +115,7 @@ class Told:
 def hasten(patch: Callable[[str, object], None], tell: Tell, script: Script) -> None:
     """Have a bench use the script, store often, and leave out what takes long: probes, git, figures."""
     patch("harness.plugins.load_model", lambda *_: script)
-    patch("harness.plugins.load_reward_model", lambda *_: judge_of(tell))
+    patch("harness.plugins.load_reward_model", lambda *_: ScriptJudge(script, tell, script.scored_at_once))
     patch("harness.running.runner.FLUSH_ROWS", 2)
     patch("harness.running.runner.MOST_WAITING", 1)
     patch("harness.running.runner.VERDICTS_AT_ONCE", 4)
@@ -122,10 +134,9 @@ def bench(path: Path, script: Script, protocol: str, judges: tuple[str, ...] = (
 def tables(run: Run, out: Path, judges: bool, tell: Tell = quiet) -> dict[str, bytes]:
     """The final tables of a run, by file.
 
-    With a reward model only the curves along k: when a completion was scored depends on the interruption, in truth.
+    With a reward model the curves along k stand apart too: when a completion was scored, which the others show, depends
+    on an interruption, in truth.
     """
-    import json
-
     from harness import plugins
     from harness.analysis.summarise import summarise_all
     from harness.analysis.summary import as_document
@@ -133,13 +144,19 @@ def tables(run: Run, out: Path, judges: bool, tell: Tell = quiet) -> dict[str, b
 
     names = ("coverage", "majority", "best_of_n") if judges else ("coverage", "majority", "first_finish")
     (summary,) = summarise_all([run], plugins.load_selectors(names, []))
-    if judges:
-        curves = [curve for one in as_document([summary])["runs"] for curve in one["curves"] if curve["axis"] == "k"]
-        return {"curves": json.dumps(curves).encode()}
+    curves = [curve for one in as_document([summary])["runs"] for curve in one["curves"] if curve["axis"] == "k"]
     tell("reporting")
     written = write_reports([summary], out)
     tell("reporting")
-    return {path.name: path.read_bytes() for path in written}
+    return {path.name: path.read_bytes() for path in written} | {CURVES: json.dumps(curves).encode()}
+
+
+def scored_when(run: Run) -> dict[str, list[Any]]:
+    """Of each completion that the reward model has seen: when, what that took, and the scores."""
+    rows = sorted(run.scores(), key=lambda row: (row["problem_id"], row["sample_index"]))
+    return {
+        f"{row['problem_id']} {row['sample_index']}": [row["scored_s"], row["reward_s"], row["scores"]] for row in rows
+    }
 
 
 def problems_with(run: Run, judges: bool) -> list[str]:

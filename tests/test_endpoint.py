@@ -537,3 +537,18 @@ def test_a_whole_run_and_the_key_is_nowhere_in_it(
     texts = [json.dumps(run.completions()), json.dumps(run.manifest), caplog.text, *capfd.readouterr()]
     assert KEY.encode() not in stored
     assert all(KEY not in text for text in texts)
+
+
+def test_a_server_that_answers_with_the_key_is_not_believed() -> None:
+    """As one for debugging does, which answers with what it was sent."""
+
+    def echo(answer: Answer, body: Body, number: int) -> None:
+        answer.begin()
+        answer.token(f"Bearer {KEY}, ", 0, None)
+        answer.token("4", 0, "stop")
+        answer.usage(3, 2)
+
+    with serving(after_trial(echo)) as server:
+        (row,), facts = ask(server, asked(1))
+    assert row.text == "Bearer [key], 4"
+    assert KEY not in json.dumps(facts)

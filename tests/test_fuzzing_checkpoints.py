@@ -21,7 +21,9 @@ from harness.models.distillation.reward_data import read_line
 from harness.models.tokenizers_ import load_tokenizer
 from harness.models.weights import open_weights
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+FILES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+RECIPES = [file for file in FILES if "[[model]]" not in file.read_text()]
+"""Those of students and reward models; the others are sweeps."""
 WEIGHTS = {"a": torch.zeros(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
 
 

@@ -205,7 +205,7 @@ def test_data_for_the_script_cannot_end_the_script() -> None:
     value = {"</script><script>": ["<!--", "&", "\u2028", float("nan"), 1.5]}
     text = str(as_script_data(value))
     assert not re.search("[<>&\u2028]", text)
-    assert json.loads(text) == {"</script><script>": ["<!--", "&", "\u2028", None, 1.5]}
+    assert json.loads(text) == {"</script><script>": ["<!--", "&", "\\u2028", None, 1.5]}
 
 
 FORMULAS = {

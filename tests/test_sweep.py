@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take long, and are looked at in one test."""
-    monkeypatch.setattr("harness.reporting.write_reports", lambda *_: [])
+    monkeypatch.setattr("harness.sweeping.sweep_report.write_reports", lambda *_: [])
 
 
 def sweep(*more: str) -> Result:

@@ -76,7 +76,7 @@ def test_an_empty_table_says_so() -> None:
 
 def test_a_table_comes_back_as_it_was_stored(table: TimingTable, tmp_path: Path) -> None:
     bounded = Cell("decode", 2, 30, 1.5, 1.0, 2.0, 16, 5, flops=3e9, bytes=1e6, bound_s=0.75)
-    stored = TimingTable((*table.cells, bounded), {"model": "someone", "grid": {"batches": [1, 4]}})
+    stored = TimingTable((*table.cells, bounded), {"model": "someone", "engine": {}, "grid": {"batches": [1, 4]}})
     names = [path.name for path in write_timings(tmp_path / "made", stored)]
     assert names == ["timings.parquet", "timings.json"]
     assert read_timings(tmp_path / "made") == stored

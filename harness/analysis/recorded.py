@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KEY = ("problem_id", "sample_index")
 TIMES = ("started_s", "first_token_s", "finished_s")
 WORK = ("completion_tokens", "prefill_flops", "decode_flops", "spent_flops", "spent_tokens")
+LARGEST = 1e30
+"""Of seconds, tokens and FLOPs that can have been measured, so that sums and products of them stay finite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,10 +61,16 @@ class Recorded:
 
 
 def numbers_of(table: "pa.Table", name: str) -> "np.ndarray":
-    """A numeric column as floats, NaN for null."""
+    """A numeric column as floats, NaN for null. Raises UserError on what nobody measured, such as infinite seconds."""
     import numpy as np
 
-    return np.asarray(table[name].cast("float64", safe=False).to_numpy(), float)
+    column = np.asarray(table[name].cast("float64", safe=False).to_numpy(), float)
+    beyond = column[np.abs(column) > LARGEST]
+    if len(beyond):
+        raise UserError(
+            f"the run has rows with {name} = {beyond[0]:g}, which nobody measured; get it again from where it was made"
+        )
+    return column
 
 
 def keys_of(table: "pa.Table", problem_ids: Sequence[str]) -> "np.ndarray":

@@ -13,6 +13,7 @@ from harness import plugins
 from harness.analysis.curves import value_of, value_of_choice
 from harness.budgets import Budget, Clock, Deadline, monotonic
 from harness.errors import UserError
+from harness.faults import boundary
 from harness.nouns import (
     Candidate,
     Choice,
@@ -63,7 +64,9 @@ def check_reference(reference: str, options: Sequence[str], data: str | None, ch
         return check_selector(plugins.load_selector(reference, options))
     if data is not None and "data" in options_of(function):
         options = [*options, f"data={data}"]
-    value = function(**read_options(function, f"plug-in {reference}", options))
+    read = read_options(function, f"plug-in {reference}", options)
+    with boundary(f"plug-in {reference}"):
+        value = function(**read)
     checks: list[tuple[type, Callable[[Any], list[Finding]]]] = [(Task, check_task), (Selector, check_selector)]
     for kind, run_check in checks:
         if isinstance(value, kind):

@@ -4,16 +4,22 @@ Nothing heavier than Typer is imported before a command runs, so that `ttc --hel
 """
 
 import io
+import logging
 import os
 import sys
 import traceback
+import warnings
+from contextlib import suppress
+from functools import cache
+from typing import Any
 
 import typer
 
 from harness import __version__
 from harness.cli import bench, compare, distill, export, grade, inspect_, records, score, speed, sweep
 from harness.errors import UserError
-from harness.inert import inert_line
+from harness.faults import without_secrets
+from harness.inert import inert, inert_line
 
 app = typer.Typer(
     name="ttc",
@@ -52,16 +58,45 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding does not have is spelled out rather than raised.
             stream.reconfigure(errors="backslashreplace")
+    tame_libraries()
     try:
         app()
     except BrokenPipeError:
         sys.exit(0)
     except (UserError, OSError) as error:
         told = str(error) if isinstance(error, UserError) else gone(error)
-        print(inert_line(f"ttc: {told}"), file=sys.stderr)
+        print(inert_line(without_secrets(f"ttc: {told}")), file=sys.stderr)
         if os.environ.get("TTC_TRACEBACK"):
-            traceback.print_exception(error)
+            show_traceback(error)
         sys.exit(2)
+    except Exception as error:
+        show_traceback(error)
+        sys.exit(1)
+
+
+@cache
+def tame_libraries() -> None:
+    """Have what libraries log and warn of come to the terminal inert: transformers quotes a config's own words."""
+    make = logging.getLogRecordFactory()
+
+    def inert_record(*given: Any, **more: Any) -> logging.LogRecord:
+        record = make(*given, **more)
+        with suppress(Exception):  # of a record whose arguments do not fit it, which logging itself tells
+            record.msg, record.args = inert(record.getMessage()), None
+        return record
+
+    logging.setLogRecordFactory(inert_record)
+    spelled = warnings.formatwarning
+
+    def inert_warning(*given: Any, **more: Any) -> str:
+        return inert(spelled(*given, **more))
+
+    warnings.formatwarning = inert_warning
+
+
+def show_traceback(error: Exception) -> None:
+    """Print a traceback on stderr, with no secret in it and nothing that the terminal would obey."""
+    print(inert(without_secrets("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
 
 
 def gone(error: OSError) -> str:

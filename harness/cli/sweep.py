@@ -71,12 +71,14 @@ def go(file: Path, out: Path | None, changes: list[str], dry_run: bool, json_: b
     from harness import plugins
     from harness.analysis.summarise import check_scored
     from harness.sweeping.sweep import read_sweep
+    from harness.sweeping.sweep_speed import check_tables
 
     read = read_sweep(file, out, changes)
     judged = [cell.asked.reward_models for cell in read.cells if cell.asked.reward_models]
     names = list(read.selectors) or default_selectors(bool(judged))
     check_scored(plugins.load_selectors(names, read.selector_options), judged[0] if judged else ())
     states = [cell.state for cell in read.cells]
+    check_tables(read)
     if dry_run:
         print_plan(read, states, json_)
     else:
@@ -136,15 +138,15 @@ def bench_all(read: "Sweep", board: "Board") -> dict[str, str]:
 
 def print_plan(read: "Sweep", states: list[Any], json_: bool) -> None:
     """The runs of a sweep, how far they are and what they will cost."""
-    from harness.sweeping.sweep_plan import notes, plan_rows, totals
+    from harness.sweeping.sweep_plan import plan
 
-    rows = plan_rows(read, states)
+    planned = plan(read, states)
     if json_:
-        print(json.dumps({"folder": str(read.folder), "runs": rows, "total": totals(rows), "notes": notes(read, rows)}))
+        print(json.dumps(planned))
         return
     from harness.sweeping.plan_table import print_rows
 
-    print_rows(rows, totals(rows), notes(read, rows))
+    print_rows(planned["runs"], planned["total"], planned["notes"])
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,7 +1,7 @@
 """A comparison as text: what is unfair first, then each pair's tables and conclusions, then the Pareto set."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -68,13 +68,18 @@ def table_of(columns: Sequence[str], left: int) -> Table:
     return table
 
 
+def inert_cells(cells: Iterable[str]) -> Iterator[Text]:
+    """The cells of a row as the terminal may have them: a reward model of somebody's run has any name."""
+    return (Text(inert_line(cell)) for cell in cells)
+
+
 def differences(pair: Pair, b: str) -> Table:
     """One row per selector and budget."""
     columns = ("selector", "budget", "A %", f"{b} %", f"{b} − A in points", "p", "p adjusted", "MDE", f"done A, {b}")
     table = table_of(columns, 1)
     for result in pair.selectors:
         for cell in result.budgets:
-            table.add_row(*map(Text, difference_row(result, cell)))
+            table.add_row(*inert_cells(difference_row(result, cell)))
     return table
 
 
@@ -109,7 +114,7 @@ def areas(pair: Pair, b: str) -> Table:
                 chance(area.p_value),
             )
         )
-        table.add_row(*map(Text, (result.selector, result.axis, crossing(result, b), *numbers)))
+        table.add_row(*inert_cells((result.selector, result.axis, crossing(result, b), *numbers)))
     return table
 
 
@@ -131,7 +136,8 @@ def speed_ups(pair: Pair, b: str) -> Table:
     for result in pair.selectors:
         for found in result.speed_ups:
             needs = (needed(result.axis, found.a), needed(result.axis, found.b))
-            table.add_row(*map(Text, (result.selector, f"{percent(found.level)} %", *needs, factor(found))))
+            row = (result.selector, f"{percent(found.level)} %", *needs, factor(found))
+            table.add_row(*inert_cells(row))
     return table
 
 
@@ -157,7 +163,7 @@ def front(task: TaskComparison, names: dict[str, str]) -> Table:
             mark = "" if place.on_front else " (beaten)"
             budget = spelled(place.axis, place.x)
             row = (names[place.arm] + mark, place.selector, budget, percent(place.accuracy), percent(place.frequency))
-            table.add_row(*map(Text, row))
+            table.add_row(*inert_cells(row))
     return table
 
 

@@ -1,12 +1,12 @@
 """The card of an exported data set: README.md with YAML on top, as the hub and the `datasets` library read it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from harness.inert import inert_line, json_line
 from harness.storage.runs import Run
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -64,7 +64,7 @@ def heading(run: Run) -> str:
 
 def front(run: Run, count: int, split: str) -> Iterator[str]:
     """The YAML lines; strings are written as JSON, which is YAML."""
-    yield f"pretty_name: {json.dumps(heading(run), ensure_ascii=False)}"
+    yield f"pretty_name: {json_line(heading(run))}"
     yield f"size_categories: [{next((name for most, name in SIZES if count < most), 'n>10M')!r}]"
     yield "task_categories: [text-generation]"
     yield "tags: [ttc-harness, reasoning, test-time-compute, evaluation]"
@@ -125,10 +125,10 @@ def columns(schema: pa.Schema) -> Iterator[str]:
 
 def plain(value: Any) -> str:
     """A stranger's words as one line of Markdown that means only itself."""
-    text = " ".join(str(value).split())
+    text = inert_line(" ".join(str(value).split()))
     return "".join(f"\\{each}" if each in "\\`*_[]<>|#" else each for each in text)
 
 
 def code(value: Any) -> str:
     """A name in the type of code."""
-    return f"`{' '.join(str(value).split()).replace('`', chr(39))}`"
+    return f"`{inert_line(' '.join(str(value).split())).replace('`', chr(39))}`"

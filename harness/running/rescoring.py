@@ -7,6 +7,7 @@ from typing import Any
 from harness import plugins
 from harness.budgets import Clock, monotonic
 from harness.errors import UserError
+from harness.foreign import code_of_task
 from harness.nouns import Problem, Prompt
 from harness.progress import ShowProgress
 from harness.running.scopes import Scope
@@ -98,14 +99,15 @@ def prompts_of(run: Run, named: str | None = None) -> tuple[dict[str, Prompt], s
 
     The task gives the prompts as it gave them to the model; a run whose task is gone, or has other problems, such as
     one of recorded completions, has only the texts that the model read. So has one whose task is a file or a module of
-    somebody's, unless the user has `named` it: a run that comes from elsewhere must not say what code runs here.
+    somebody's, unless the user has `named` it, and one whose task has an option that has code run: a run that comes
+    from elsewhere must not say what runs here.
     """
     stored: dict[str, Prompt] = {row["problem_id"]: row["prompt"] for row in run.problems()}
-    recorded = run.spec["engine"] == "recorded" or plugins.is_reference(run.spec["task_plugin"])
-    if recorded and named is None:
+    spec = run.spec if named is None else {**run.spec, "task_plugin": named}
+    if (spec["engine"] == "recorded" and named is None) or code_of_task(spec) not in (None, named):
         return stored, "stored"
     try:
-        task = plugins.load_task(named or run.spec["task_plugin"], run.spec["task_options"], run.spec["data"])
+        task = plugins.load_task(spec["task_plugin"], spec["task_options"], spec["data"])
     except UserError:
         return stored, "stored"
     known = {problem.id: problem.prompt for problem in task.problems if problem.id in stored}

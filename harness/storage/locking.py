@@ -58,7 +58,8 @@ def writing(path: Path) -> Iterator[None]:
 def lock(path: Path) -> int:
     """Lock a folder; the descriptor that holds the lock. Raises UserError when it is locked, OSError."""
     while True:
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        # A link in somebody's run would have another file of this user's overwritten.
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it may have taken the file away just before: then this is a lock on nothing.
@@ -110,7 +111,7 @@ def holder(path: Path) -> str:
 def is_being_written(path: Path) -> bool:
     """Whether a process holds the folder's lock now; False where that cannot be told."""
     try:
-        descriptor = os.open(path / LOCK, os.O_RDONLY)
+        descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -136,9 +136,18 @@ def write_signed(
 def parts(folder: Path) -> list[Path]:
     """The whole parts of a folder in the order they were written; unfinished ones are hidden files and left out.
 
-    Raises UserError when a file has no part's name.
+    Raises UserError when a file has no part's name, or is no file.
     """
-    return sorted((path for path in folder.glob("*.parquet") if not path.name.startswith(".")), key=number_of)
+    found = [path for path in folder.glob("*.parquet") if not path.name.startswith(".")]
+    for path in found:
+        require_file(path)
+    return sorted(found, key=number_of)
+
+
+def require_file(path: Path) -> None:
+    """Raises UserError for what is there and no file: reading a pipe would never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"'{path}' is no file of a run; move it away to go on")
 
 
 def number_of(part: Path) -> int:
@@ -187,6 +196,7 @@ class Damaged(UserError):
 @contextlib.contextmanager
 def opened_part(path: Path) -> Iterator[pq.ParquetFile]:
     """A Parquet file that is open for reading. Raises UserError, of a damaged file Damaged."""
+    require_file(path)
     try:
         with path.open("rb") as file:
             # Without Arrow's thread pools: a process that ends while they start is aborted (pyarrow 26, seen at exit).

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from harness.inert import inert_line
 from harness.storage.records import KINDS, Damaged, opened_part, parts
 from harness.storage.storing import UNFINISHED, move
@@ -38,7 +39,13 @@ def torn(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def set_aside_unfinished(path: Path) -> None:
-    """Set aside what is not whole yet. Call it under `harness.storage.locking.writing`. Raises UserError."""
+    """Set aside what is not whole yet. Call it under `harness.storage.locking.writing`. Raises UserError.
+
+    So is a run refused whose folders lead elsewhere, since what is written and moved there would not be its own.
+    """
+    for name in (*KINDS, "timing", SET_ASIDE):
+        if (path / name).is_symlink():
+            raise UserError(f"'{path / name}' is a link; put the folder it points to in its place to go on")
     for file in unfinished(path):
         set_aside(path, file, "was half written when its writer was killed")
 

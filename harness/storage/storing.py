@@ -24,6 +24,7 @@ BUFFERED_BYTES = 2**20
 MENDS = {
     "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     "make it writable": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "put what it points to in the place of the link": (errno.ELOOP,),
     "see to the disk or the network it lies on": (
         errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN,
         errno.ETIMEDOUT, errno.ENOLCK,
@@ -92,9 +93,16 @@ def put_text(path: Path, text: str) -> None:
     put(path, lambda sink: sink.write(text.encode("utf-8")))
 
 
+def take_away(path: Path) -> None:
+    """Remove a file, durably; nothing where there is none. Raises UserError when the file system refuses."""
+    with plainly(path), suppress(FileNotFoundError):
+        os.unlink(path)
+        sync_folder(path.parent)
+
+
 def write_synced(path: Path, write: Callable[[Sink], object]) -> str:
     """Write a new file and sync it; its SHA-256. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = open_new(path)
     try:
         sink = Sink(descriptor)
         write(sink)
@@ -103,6 +111,19 @@ def write_synced(path: Path, write: Callable[[Sink], object]) -> str:
     finally:
         os.close(descriptor)
     return sink.digest.hexdigest()
+
+
+def open_new(path: Path) -> int:
+    """A new file to write; one of that name that a killed writer left, or a link somebody laid there, is removed.
+
+    Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, 0o666)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o666)
 
 
 def make_folder(path: Path) -> list[Path]:

@@ -8,8 +8,7 @@ from typing import Any
 from harness import plugins
 from harness.sweeping.plan_found import Found, costs, precision_of, reward_precision_of, setting_of
 from harness.sweeping.sweep import Cell, Sweep
-from harness.sweeping.sweep_speed import timed_models
-from harness.timing.timing_tables import TABLE
+from harness.sweeping.sweep_speed import measured, timed_models
 
 SECONDS_AN_HOUR = 3600
 MOST_ROWS = 512
@@ -135,7 +134,7 @@ def speed_s(sweep: Sweep, found: Found, hardware: Any) -> float | None:
     """
     if sweep.grid is None or hardware is None:
         return None
-    missing = [cell for cell, folder in timed_models(sweep) if not (folder / TABLE).exists()]
+    missing = [cell for cell, folder in timed_models(sweep) if not measured(folder)]
     return added([table_s(sweep, cell, found.shape(cell)[0], hardware) for cell in missing])
 
 

@@ -73,4 +73,3 @@ def not_fitting(sweep: Sweep, rows: Sequence[Row]) -> Iterator[str]:
         else:
             continue
         told.add(row["model"])
-

@@ -110,7 +110,7 @@ def read_sweep(path: Path, out: Path | None = None, changes: Sequence[str] = ())
     """Read a sweep file and check every field of it; nothing is loaded but plug-in functions.
 
     `out` stands for the folder that the file's name gives; `changes` are `FIELD=VALUE` or `LABEL.FIELD=VALUE`, which
-    stand before what the file says. Raises UserError that names the field.
+    stand before what the file says (`sweep_fields.read_changes`). Raises UserError that names the field.
     """
     table = read_toml(path)
     whole = {name: value for name, value in table.items() if name not in PARTS}
@@ -118,9 +118,9 @@ def read_sweep(path: Path, out: Path | None = None, changes: Sequence[str] = ())
     wishes = read_fields(whole, WHOLE, f"{path}", PARTS)
     models = read_each(path, table, "model")
     tasks = read_each(path, table, "task")
+    changed = read_changes(changes, [model["model_label"] for model in models], [task["task_label"] for task in tasks])
+    wishes |= {name: value for name, value in changed.get("", {}).items() if name in WHOLE}
     folder = out or Path("results") / slug(wishes.get("name", path.stem))
-    labels = [*(model["model_label"] for model in models), *(task["task_label"] for task in tasks)]
-    changed = read_changes(changes, labels)
     cells = [
         cell_of({**defaults, **task, **model, **own}, folder, wishes.get("ray_address"), f"{path}: {name}")
         for model in models
@@ -135,7 +135,7 @@ def read_sweep(path: Path, out: Path | None = None, changes: Sequence[str] = ())
     if wishes.get("ray_address") and not crews:
         raise UserError(f"{path}: ray_address says where workers are and none are asked for; add workers = N")
     largest = max(crews, key=lambda crew: crew.workers, default=None)
-    assumed = read_fields(sub_table(table, "plan", path), PLAN, f"{path}: [plan]")
+    assumed = read_fields(sub_table(table, "plan", path), PLAN, f"{path}: [plan]") | changed.get("plan", {})
     selectors, options = wishes.get("selector", ()), wishes.get("selector_arg", ())
     return Sweep(folder, cells, selectors, options, largest, grid_of(table, changed.get("speed", {}), path), assumed)
 
@@ -147,7 +147,7 @@ def changes_of(changed: Mapping[str, Mapping[str, Any]], model: str, task: str) 
 
 def grid_of(table: Mapping[str, Any], changed: Mapping[str, Any], path: Path) -> Grid | None:
     """The grid of `[speed]` with what was changed of it; None without one. Raises UserError."""
-    if "speed" not in table:
+    if "speed" not in table and not changed:
         return None
     asked = {**read_fields(sub_table(table, "speed", path), SPEED, f"{path}: [speed]"), **changed}
     prompts = tuple(sorted(asked.get("prompt", (512,))))

@@ -42,6 +42,11 @@ OWN: dict[Literal["model", "task"], dict[str, tuple[Kind, float]]] = {
 }
 """What a model or a task may say beside options: its name in folders; the panel of the report it belongs to, or the
 panels whose models it is for; for a dry run without weights or data a preset of its shape, or how many problems."""
+REPLACED: dict[Literal["model", "task"], dict[str, tuple[Kind, float]]] = {
+    kind: {kind: ("text", 0.0), **{name: known for name, known in own.items() if name != "label"}}
+    for kind, own in OWN.items()
+}
+"""What may be set beside options of one model or task: another checkpoint or data set under the same label, too."""
 SPOKEN = {"text": "a text", "texts": "a text or a list of texts", "pairs": "a table or a list of 'key=value'",
           "whole": "a whole number", "wholes": "a list of whole numbers", "number": "a number"}  # fmt: skip
 PARTS = ("defaults", "model", "task", "speed", "plan")
@@ -113,25 +118,26 @@ def read_field(value: Any, kind: Kind, least: float, where: str) -> Any:
     raise UserError(f"{where} wants {SPOKEN[kind]}, got {value!r}")
 
 
-def read_changes(texts: Sequence[str], labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`FIELD=VALUE` for every run, under "", `LABEL.FIELD=VALUE` for the runs of a model or a task, and `speed.FIELD`.
+def read_changes(texts: Sequence[str], models: Sequence[str], tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`FIELD=VALUE` for every run or the whole sweep, under "", `LABEL.FIELD=VALUE` for the runs of a model or a task.
 
-    A value is written as in TOML; what is none is a text. Raises UserError.
+    `speed` and `plan` stand for the tables of these names. A value is written as in TOML; what is none is a text.
+    Raises UserError.
     """
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
-        label = next((one for one in (*labels, "speed") if target.startswith(f"{one}.")), "")
-        field = target[len(label) + 1 :] if label else target
-        known = SPEED if label == "speed" else OPTIONS
+        label, _, field = target.rpartition(".")
         if not equals:
             raise UserError(f"--set wants FIELD=VALUE or LABEL.FIELD=VALUE, got '{text}'; write for example limit=2")
-        if field.replace("-", "_") not in known:
-            raise UserError(
-                f"--set {target}: no field '{field}'; there is {choices(list(known))}, for some runs alone after the "
-                f"label of their model or task, which is {choices(list(dict.fromkeys(labels)))}"
-            )
-        found.setdefault(label, {}).update(read_fields({field: typed(value)}, known, f"--set {target}"))
+        places = {
+            "": {**OPTIONS, **WHOLE}, "speed": SPEED, "plan": PLAN,
+            **{name: {**OPTIONS, **REPLACED["task"]} for name in tasks},
+            **{name: {**OPTIONS, **REPLACED["model"]} for name in models},
+        }  # fmt: skip
+        if label not in places:
+            raise UserError(f"--set {target}: nothing is labelled '{label}'; there is {choices([*places][1:])}")
+        found.setdefault(label, {}).update(read_fields({field: typed(value)}, places[label], f"--set {target}"))
     return found
 
 

@@ -28,25 +28,32 @@ def timed_models(sweep: Sweep, panel: str | None = None) -> list[tuple[Cell, Pat
     return list(found.values()) if sweep.grid else []
 
 
-def measure_missing(sweep: Sweep, show: ShowProgress) -> dict[str, str]:
-    """Measure every model that has no table yet; a sentence for each that could not be.
+def measured(folder: Path) -> bool:
+    """Whether a folder has a whole table."""
+    return (folder / TABLE).exists() and (folder / FACTS).exists()
 
-    Raises UserError when a table that is there was measured on another grid.
-    """
+
+def measure_missing(sweep: Sweep, show: ShowProgress) -> dict[str, str]:
+    """Measure every model that has no table yet; a sentence for each that could not be."""
     failed: dict[str, str] = {}
     for cell, folder in timed_models(sweep):
-        grid = sweep.grid
-        assert grid is not None, "without a grid no model is timed"
-        if (folder / TABLE).exists() and (folder / FACTS).exists():
-            check_grid(read_timings(folder), grid, folder)
+        if measured(folder):
             continue
+        assert sweep.grid is not None, "without a grid no model is timed"
         engine = None if cell.arm.engine == OWN_ENGINE else cell.arm.engine
-        asked = Asked(engine, cell.arm.options, "auto", False, grid, cell.asked.sampling)
+        asked = Asked(engine, cell.arm.options, "auto", False, sweep.grid, cell.asked.sampling)
         try:
             measure_arm(cell.arm.model, asked, folder, show)
         except UserError as error:
             failed[f"speed of {cell.label}"] = str(error)
     return failed
+
+
+def check_tables(sweep: Sweep) -> None:
+    """Raises UserError when a table that is there was measured on another grid."""
+    for _, folder in timed_models(sweep):
+        if measured(folder) and sweep.grid is not None:
+            check_grid(read_timings(folder), sweep.grid, folder)
 
 
 def check_grid(table: TimingTable, grid: Grid, folder: Path) -> None:
@@ -64,4 +71,4 @@ def check_grid(table: TimingTable, grid: Grid, folder: Path) -> None:
 
 def timings_of(sweep: Sweep, panel: str | None = None) -> Sequence[Path]:
     """The folders of the tables that are there."""
-    return [folder for _, folder in timed_models(sweep, panel) if (folder / TABLE).exists()]
+    return [folder for _, folder in timed_models(sweep, panel) if measured(folder)]

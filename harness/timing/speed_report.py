@@ -4,11 +4,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 from harness.inert import inert_line
+from harness.storage.replacing import clear_parts, replace_file
+from harness.storage.storing import plainly
 from harness.timing.modelled import generation_s
 from harness.timing.timing_tables import TimingTable
 
@@ -93,7 +96,7 @@ def show(tables: Sequence[TimingTable], written: Sequence[Path], json_: bool) ->
         columns = ("model", "over", "batch", "prompt", "generated", "measured", "bound")
         print_rows("speed-up at equal batch and length", columns, found)
     for path in written:
-        print(path)
+        print(inert_line(str(path)))
 
 
 def print_table(table: TimingTable) -> None:
@@ -148,18 +151,28 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     for row in rows:
         cells = (row.get(name) for name in kept)
         table.add_row(
-            *(Text(f"{cell:.4g}" if isinstance(cell, float) else "" if cell is None else str(cell)) for cell in cells)
+            *(Text(f"{x:.4g}" if isinstance(x, float) else "" if x is None else inert_line(str(x))) for x in cells)
         )
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
 def write_figure(tables: Sequence[TimingTable], out: Path) -> list[Path]:
-    """Draw tokens per second against the batch with the roofline, and the share of it reached; PNG, SVG and PDF."""
+    """Draw tokens per second against the batch with the roofline, and the share of it reached; PNG, SVG and PDF.
+
+    Raises UserError when the folder cannot be written.
+    """
+    from matplotlib import rc_context
+
     from harness.timing.speed_figure import draw
 
-    figure = draw(tables)
-    out.mkdir(parents=True, exist_ok=True)
-    written = [out / f"speed.{form}" for form in ("png", "svg", "pdf")]
-    for path in written:
-        figure.savefig(path, metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:]))
+    written = []
+    with plainly(out), rc_context({"text.parse_math": False}):
+        figure = draw(tables)
+        out.mkdir(parents=True, exist_ok=True)
+        clear_parts(out)
+        for form in ("png", "svg", "pdf"):
+            buffer = BytesIO()
+            dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+            figure.savefig(buffer, format=form, metadata=dated)
+            written.append(replace_file(out / f"speed.{form}", buffer.getvalue()))
     return written

@@ -11,14 +11,17 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from harness.errors import UserError
 
 Phase = Literal["prefill", "decode", "finish"]
 
 TABLE, FACTS = "timings.parquet", "timings.json"
+LONGEST_CONTEXT = 2**24
+"""Tokens per row that a stored table may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +185,14 @@ class Surface:
 
 
 def write_timings(folder: Path, table: TimingTable) -> list[Path]:
-    """Store a table; the folder is made. Returns the two files."""
-    from harness.storage.records import write_table
-    from harness.storage.storing import put_text
+    """Store a table; the folder is made. Returns the two files. Raises UserError when they cannot be written.
 
+    The facts of an earlier table go first and come last, so that a kill never leaves them beside cells of another.
+    """
+    from harness.storage.records import write_table
+    from harness.storage.storing import put_text, take_away
+
+    take_away(folder / FACTS)
     write_table(folder / TABLE, [asdict(cell) for cell in table.cells], columns())
     put_text(folder / FACTS, json.dumps(dict(table.facts), indent=2, default=str) + "\n")
     return [folder / TABLE, folder / FACTS]
@@ -200,9 +207,30 @@ def read_timings(folder: Path) -> TimingTable:
     rows = read_part(folder / TABLE, columns()).to_pylist()
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"'{folder / FACTS}' is not valid JSON ({error}); measure again with `ttc speed`") from None
-    return TimingTable(tuple(Cell(**row) for row in rows), facts)
+    if not (isinstance(facts, dict) and isinstance(facts.get("model"), str) and isinstance(facts.get("engine"), dict)):
+        raise UserError(f"'{folder / FACTS}' names no model and its engine; measure again with `ttc speed`")
+    cells = tuple(Cell(**row) for row in rows)
+    for cell in cells:
+        if not is_sound(cell):
+            raise UserError(
+                f"'{folder / TABLE}' has a cell that nobody measured ({cell.phase!r:.40}, batch {cell.batch}, context "
+                f"{cell.context}, {cell.seconds:g} s); measure again with `ttc speed`"
+            )
+    return TimingTable(cells, facts)
+
+
+def is_sound(cell: Cell) -> bool:
+    """Whether a stored cell may have been measured; of a forged one the context alone could fill the memory."""
+    seconds = (cell.seconds, cell.low_s, cell.high_s, cell.flops or 0.0, cell.bytes or 0.0, cell.bound_s or 0.0)
+    return (
+        cell.phase in get_args(Phase)
+        and cell.batch > 0
+        and 0 <= cell.context <= LONGEST_CONTEXT
+        and all(isfinite(number) for number in seconds)
+        and (cell.seconds > 0 or cell.phase == "finish")
+    )
 
 
 def columns() -> Any:

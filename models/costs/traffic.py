@@ -57,10 +57,14 @@ def step_bytes(
 
 
 def largest_batch(
-    shape: ModelShape, memory_bytes: float, context: int, precision: Precision = BF16, usable: float = 0.9
-) -> int:
-    """Rows of `context` tokens that fit beside the weights in the usable part of a memory; activations not counted."""
-    left = usable * memory_bytes - weight_bytes(shape, precision)
+    shape: ModelShape, memory_bytes: float, context: int, precision: Precision = BF16, usable: float = 0.9,
+    beside: float = 0.0,
+) -> int:  # fmt: skip
+    """Rows of `context` tokens that fit beside the weights in the usable part of a memory; activations not counted.
+
+    `beside` are the bytes of other models on the device.
+    """
+    left = usable * memory_bytes - weight_bytes(shape, precision) - beside
     return max(0, int(left // row_bytes(shape, context, precision)))
 
 

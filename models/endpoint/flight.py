@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -206,9 +207,12 @@ class Flight:
         # Servers give the log-probabilities of the model, which are those of the sampler only where it changes nothing.
         sampling = request.sampling
         has_logprob = (sampling.temperature, sampling.top_p, sampling.top_k) == (1.0, 1.0, 0)
-        self.rows.put(
-            ask.completion(index, self.deadline.elapsed_s, mean_rows, prompt_tokens, self.settings.stall_s, has_logprob)
+        row = ask.completion(
+            index, self.deadline.elapsed_s, mean_rows, prompt_tokens, self.settings.stall_s, has_logprob
         )
+        # A server that answers with what it was sent, as one for debugging does, has the key in its text.
+        error = row.error and self.settings.hide(row.error)
+        self.rows.put(replace(row, text=self.settings.hide(row.text), error=error))
 
 
 def loop_s() -> float:

@@ -98,13 +98,13 @@ class Endpoint:
         settings, tally, taken = self.settings, self.tally, self.taken
         return {
             "engine": "openai",
-            "engine_version": tally.fingerprint,
+            "engine_version": tally.fingerprint and settings.hide(tally.fingerprint),
             "client_version": openai.__version__,
             "clock": "the client's, with the network and the server's queue in it",
             "base_url": settings.base_url,
             "protocol": settings.protocol,
             "served_model": settings.model,
-            "answering_model": tally.answering_model,
+            "answering_model": tally.answering_model and settings.hide(tally.answering_model),
             "prompt_rendering": self.rendering,
             "key_variable": settings.key_variable,
             "max_concurrency": settings.max_concurrency,

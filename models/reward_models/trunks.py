@@ -19,7 +19,7 @@ from harness.models.architectures.blocks import SequentialBlock
 from harness.models.architectures.causal_lm import CausalLM
 from harness.models.architectures.initial import allocate
 from harness.models.architectures.passes import LayerState, Span
-from harness.models.checkpoints import Checkpoint, whole_folder
+from harness.models.checkpoints import Checkpoint, check_no_kernels, whole_folder
 from harness.models.weights import WeightFiles, fill
 
 HEADS = ("score.", "v_head.", "lm_head.", "classifier.", "qa_outputs.")
@@ -197,6 +197,7 @@ def load_library(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.devic
 
     if checkpoint.family not in CONFIG_MAPPING:
         raise UserError(f"'{checkpoint.name}' is a {checkpoint.family}, of which transformers has no model")
+    check_no_kernels(checkpoint)
     disable_progress_bar()
     config = CONFIG_MAPPING[checkpoint.family].from_dict(dict(checkpoint.config))
     try:

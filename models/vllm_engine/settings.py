@@ -2,11 +2,14 @@
 
 import dataclasses
 import difflib
+import gc
 import io
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from harness.errors import UserError
 from harness.models.checkpoints import Checkpoint
@@ -36,6 +39,9 @@ OURS = {
 
 RECURRENT = ("llamba", "mamba-in-llama", "mamba2", "mamba")
 """Families whose prefixes are cached in pieces of a prompt."""
+
+FREE_SHARE, EMPTY_SHARE = 0.8, 0.95
+"""Of a GPU's free memory what is vLLM's beside other models, and how much of it is free when there are none."""
 
 CPU_BYTES = 4_000_000_000
 """For keys, values and states on a machine without a GPU, unless the user says otherwise."""
@@ -90,7 +96,21 @@ def engine_args_of(settings: Settings, checkpoint: Checkpoint) -> Any:
             f"vLLM cannot cache the prefixes of a {checkpoint.family} on a CPU where each completion has a seed; leave "
             "out prefix_caching"
         )
-    return EngineArgs(**{**fields, **read_fields(settings.engine_args)})
+    return EngineArgs(**{**fields, **share_left(is_cpu), **read_fields(settings.engine_args)})
+
+
+def share_left(is_cpu: bool) -> dict[str, float]:
+    """The share of a GPU that is vLLM's where this process has put something already, such as reward models.
+
+    vLLM reckons with a share of the whole device, nine tenths unless told, and does not start where that is not free.
+    The rest of what is free is for the passes of the others.
+    """
+    if is_cpu or not torch.cuda.is_initialized():
+        return {}
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    return {"gpu_memory_utilization": FREE_SHARE * free / total} if free < EMPTY_SHARE * total else {}
 
 
 def limits(settings: Settings, checkpoint: Checkpoint, is_cpu: bool) -> tuple[int, int]:

@@ -4,7 +4,8 @@
 
 Every second kill comes from outside after a random time, the others from inside at a random step: a completion that is
 yielded, a call of the file system, a grade, a score, a report. Each run is a fork of this process, which has everything
-imported. The last line is JSON: the kills by stage and what went wrong.
+imported. The last line is JSON: the kills by stage, what went wrong, and of the runs with a reward model in how many
+every score was as old as in the undisturbed run, so that their curves along seconds must be equal too.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crash_runs import Script, Told, bench, hasten, problems_with, stored, tables
+from crash_runs import CURVES, Script, Told, bench, hasten, problems_with, scored_when, stored, tables
 from fakes import FakeClock
 
 from harness import plugins
@@ -85,17 +86,17 @@ def whole_run(path: Path, setting: tuple[str, tuple[str, ...]], kill_at: int | N
     """Bench and report, as a child; what is found goes to files beside the run."""
     steps = Steps(kill_at, log)
     names = plugins.names
-    hasten(patch, steps, Script(FakeClock(), steps))
+    protocol, judges = setting
+    hasten(patch, steps, Script(FakeClock(), steps, scored_at_once=1 if protocol == "latency" else 32))
     patch("harness.plugins.names", lambda group: ["points", "tables"] if group == "reports" else names(group))
     patch("harness.storage.storing.os", Told(steps))
-    protocol, judges = setting
     kept = stored(path)
     run = bench(path, plugins.load_model("", "", ()), protocol, judges)  # type: ignore[arg-type]
     found = {"lost or changed": len(kept - stored(path)), "problems": problems_with(run, bool(judges))}
     written = tables(run, path.parent / "report", bool(judges), steps)
     for name, content in written.items():
         (path.parent / f"table-{name}").write_bytes(content)
-    (path.parent / "found.json").write_text(json.dumps(found))
+    (path.parent / "found.json").write_text(json.dumps(found | {"scored": scored_when(run)}))
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
@@ -128,8 +129,8 @@ def import_all(folder: Path) -> None:
     gc.collect = lambda *_: 0
 
 
-def undisturbed(folder: Path) -> dict[Any, tuple[dict[str, bytes], list[str], float]]:
-    """For each setting the tables, the stages of all steps and the seconds of a run that nobody kills."""
+def undisturbed(folder: Path) -> dict[Any, tuple[dict[str, bytes], dict[str, Any], list[str], float]]:
+    """For each setting the tables, the scores, the stages of all steps and the seconds of a run that nobody kills."""
     found = {}
     for number, setting in enumerate(SETTINGS):
         place = folder / f"whole-{number}"
@@ -141,7 +142,7 @@ def undisturbed(folder: Path) -> dict[Any, tuple[dict[str, bytes], list[str], fl
         assert status == 0, f"the undisturbed run of {setting} failed"
         told = json.loads((place / "found.json").read_text())
         assert not told["problems"], told
-        found[setting] = outcome(place), log.read_text().splitlines(), seconds
+        found[setting] = outcome(place), told["scored"], log.read_text().splitlines(), seconds
     return found
 
 
@@ -151,10 +152,29 @@ def a_step(steps: Sequence[str], draw: random.Random) -> int:
     return draw.choice([number for number, name in enumerate(steps, 1) if name == stage])
 
 
-def one_kill(number: int, folder: Path, whole: Any, draw: random.Random) -> tuple[str, list[str]]:
+def compared(
+    setting: Any, wanted: dict[str, bytes], there: dict[str, bytes], scored: dict[str, Any], now: dict[str, Any]
+) -> list[str]:
+    """What differs that must not: everything where the scores are as old, else what does not hang on their age.
+
+    A score that a kill took was made again, later. Where completions are scored one by one, none is ever earlier and
+    each costs the same; a batch's cost is shared out among others when it is made again.
+    """
+    if scored == now:
+        return [] if there == wanted else ["the tables differ"]
+    wrong = [] if there[f"table-{CURVES}"] == wanted[f"table-{CURVES}"] else ["the curves along k differ"]
+    same = slice(1, 3) if setting[0] == "latency" else slice(2, 3)
+    if {key: row[same] for key, row in scored.items()} != {key: row[same] for key, row in now.items()}:
+        return [*wrong, "scores or their cost differ"]
+    if setting[0] == "latency" and any(row[0] < scored[key][0] for key, row in now.items()):
+        wrong.append("a score is earlier than without a kill")
+    return wrong
+
+
+def one_kill(number: int, folder: Path, whole: Any, draw: random.Random, ages: Counter[str]) -> tuple[str, list[str]]:
     """Kill a run once or twice, go on with it; the stage of the first kill, and what went wrong."""
     setting = SETTINGS[number // 2 % len(SETTINGS)]
-    wanted, steps, seconds = whole[setting]
+    wanted, scored, steps, seconds = whole[setting]
     place = folder / f"kill-{number}"
     place.mkdir()
     log, stage = place / "steps", ENDED
@@ -174,8 +194,9 @@ def one_kill(number: int, folder: Path, whole: Any, draw: random.Random) -> tupl
         return stage, [f"going on ended with status {status}"]
     found = json.loads((place / "found.json").read_text())
     wrong = [*found["problems"], *(["kept rows changed"] if found["lost or changed"] else [])]
-    if outcome(place) != wanted:
-        wrong.append("the tables differ")
+    wrong += compared(setting, wanted, outcome(place), scored, found["scored"])
+    if setting[1] and stage != ENDED:
+        ages["all as old" if found["scored"] == scored else "some made again"] += 1
     if list((place / "run").rglob(f".*{storing.UNFINISHED}")):
         wrong.append("an unfinished file was not set aside")
     shutil.rmtree(place)
@@ -188,7 +209,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    draw, stages, failures = random.Random(asked.seed), Counter[str](), {}
+    draw, stages, ages, failures = random.Random(asked.seed), Counter[str](), Counter[str](), {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         import_all(Path(folder))
@@ -196,13 +217,14 @@ def main() -> None:
         for number in range(3 * asked.kills):
             if sum(stages.values()) == asked.kills:
                 break
-            stage, wrong = one_kill(number, Path(folder), whole, draw)
+            stage, wrong = one_kill(number, Path(folder), whole, draw, ages)
             if stage != ENDED:
                 stages[stage] += 1
             if wrong:
                 failures[f"{number} ({stage})"] = wrong
     seconds = round(time.monotonic() - began, 1)
-    print(json.dumps({"kills": asked.kills, "stages": stages, "failures": failures, "seconds": seconds}))
+    told = {"kills": asked.kills, "stages": stages, "scores": ages, "failures": failures, "seconds": seconds}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
