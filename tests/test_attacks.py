@@ -1,8 +1,7 @@
-"""Attacks by whoever made a run folder, a checkpoint, a data set or a server: each is tried as its maker would."""
+"""Attacks by whoever made a run folder or a data set: each is tried as its maker would."""
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 import tarfile
@@ -20,12 +19,12 @@ from test_hostile import OBEYED, Seen, ttc
 from harness import plugins
 from harness.analysis.summarise import summarise
 from harness.errors import UserError
+from harness.exporting.export import export_run
 from harness.foreign import code_of_model, code_of_task
-from harness.nouns import Message
-from harness.storage.integrity import examine_run
+from harness.storage.integrity import examine_run, is_as_written
 from harness.storage.locking import is_being_written, writing
 from harness.storage.manifest_form import misfit
-from harness.storage.records import KINDS
+from harness.storage.records import KINDS, PROBLEMS
 from harness.storage.runs import Run, open_run, take_over
 from harness.storage.storing import put_text
 
@@ -156,105 +155,7 @@ def test_what_of_a_spec_would_have_code_run(changes: dict[str, Any], task: str |
     assert (code_of_task(spec), code_of_model(spec)) == (task, model)
 
 
-# Checkpoints
-
-
-class Payload:
-    """Unpickled, it makes the file `owned`."""
-
-    def __reduce__(self) -> Any:
-        return os.system, ("touch owned",)
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    import tiny
-
-    folder = tmp_path / "checkpoint"
-    tiny.llama().save_pretrained(folder)
-    tiny.make_tokenizer(tiny.TEMPLATE).save_pretrained(folder)
-    return folder
-
-
-TEMPLATES = {
-    "builtins": "{{ cycler.__init__.__globals__.os.popen('touch owned').read() }}",
-    "subclasses": "{{ ().__class__.__base__.__subclasses__() }}",
-    "format": "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
-    "filter": "{{ messages | map(attribute='__class__.__mro__') | list }}",
-    "file": "{% include '/etc/passwd' %}",
-    "words": "{{ raise_exception('\x1b]0;owned\x07') }}",
-    "syntax": "{% if",
-}
-
-
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=list(TEMPLATES))
-def test_a_chat_template_stays_in_its_sandbox(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, template: str
-) -> None:
-    """It raises, which becomes the row's error, or its text is a prompt; nothing of Python's comes into it."""
-    from harness.models.checkpoints import find_checkpoint
-    from harness.models.text import render
-    from harness.models.tokenizers_ import load_tokenizer
-
-    monkeypatch.chdir(tmp_path)
-    (checkpoint / "chat_template.jinja").write_text(template)
-    tokenizer = load_tokenizer(find_checkpoint(str(checkpoint)))
-    try:
-        told = render(tokenizer, (Message("user", "hi"),))
-    except Exception as error:
-        told = str(error)
-    assert not any(word in told for word in ("<class", "__main__", "root:"))
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize("engine", ["native", "transformers"])
-@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin", "torch.bin"])
-def test_a_pickle_under_any_name_is_not_unpickled(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, engine: str, file: str
-) -> None:
-    import torch
-
-    monkeypatch.chdir(tmp_path)
-    (checkpoint / "model.safetensors").unlink()
-    if file == "torch.bin":
-        torch.save({"model.norm.weight": Payload()}, checkpoint / "pytorch_model.bin")
-    else:
-        (checkpoint / file).write_bytes(pickle.dumps(Payload()))
-    with pytest.raises(UserError):
-        plugins.load_model(str(checkpoint), engine, ["device=cpu"])
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"attn_implementation": "evil/kernels"},
-        {"_attn_implementation": "evil/kernels@main:run"},
-        {"attn_implementation": {"": "evil/kernels", "text_config": "sdpa"}},
-        {"text_config": {"attn_implementation": "evil/kernels"}},
-        {"experts_implementation": "evil/kernels"},
-    ],
-)
-def test_a_config_has_no_kernels_of_the_hub_run(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
-    import torch
-    import transformers
-
-    from harness.models.checkpoints import find_checkpoint
-    from harness.models.reward_models.trunks import load_library
-
-    def loaded(*given: object, **more: object) -> None:
-        raise AssertionError("transformers was asked")
-
-    for name in ("AutoModel", "AutoModelForCausalLM"):
-        monkeypatch.setattr(getattr(transformers, name), "from_pretrained", loaded)
-    config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(json.dumps(config | changes))
-    with pytest.raises(UserError, match="has code of 'evil/kernels"):
-        plugins.load_model(str(checkpoint), "transformers", ["device=cpu"])
-    with pytest.raises(UserError, match="has code of 'evil/kernels"):
-        load_library(find_checkpoint(str(checkpoint)), torch.float32, torch.device("cpu"))
+# What is printed
 
 
 def test_what_a_library_logs_of_a_checkpoint_is_inert(tmp_path: Path) -> None:
@@ -399,3 +300,27 @@ def test_numbers_that_nobody_measured_are_refused(run: Run, kind: str, column: s
     pq.write_table(pa.Table.from_pylist([rows[0] | {column: value}, *rows[1:]], schema=schema), part)
     with pytest.raises(UserError, match=f"{column} = .*which nobody measured"):
         summarise(open_run(run.path), plugins.load_selectors(["majority"], []))
+
+
+@pytest.mark.parametrize("form", ["lm-eval", "inspect", "datasets"])
+def test_half_characters_in_a_manifest_can_be_exported(tmp_path: Path, run: Run, form: str) -> None:
+    r"""Found by fuzzing: JSON may spell half a character (`\ud800`), which no file in UTF-8 can hold."""
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    manifest["spec"] |= {"model": "a\ud800b", "task_options": ["\udfff=\ud83d\ude00"]}
+    manifest["engine"]["sampler"] = "\ud800"
+    manifest["problems"]["\ud800"] = "\ud800"
+    manifest.pop("sha256")
+    (run.path / "manifest.json").write_text(json.dumps(manifest))
+    rows = pq.read_table(run.path / "problems.parquet").to_pylist()
+    rows[0]["meta"] = '{"level": "\\ud800"}'
+    pq.write_table(pa.Table.from_pylist(rows, schema=PROBLEMS), run.path / "problems.parquet")
+    opened = open_run(run.path)
+    assert opened.spec["model"] == "a\ufffdb"
+    assert opened.spec["task_options"] == ["\ufffd=\U0001f600"]
+    assert opened.problems()[0]["meta"] == {"level": "\ufffd"}
+    assert export_run(opened, form, tmp_path / "out")
+    opened.manifest["spec"]["model"] = "a\ud800b"
+    opened.save()
+    again = open_run(run.path)
+    assert again.spec["model"] == "a\ufffdb"
+    assert is_as_written(again)

@@ -18,6 +18,7 @@ from typing import Any
 from harness import __version__
 from harness.budgets import unix_s
 from harness.errors import UserError
+from harness.inert import read_json
 from harness.storage.manifest_form import misfit
 from harness.storage.storing import put_text, sentence_of
 
@@ -129,8 +130,8 @@ def new_manifest(spec: Mapping[str, Any], problems: Sequence[Mapping[str, Any]])
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replace `manifest.json` by a whole new one, durably. Raises UserError when the file system refuses."""
-    text = json.dumps(manifest, indent=2, default=str)
-    signed = json.loads(text) | {SIGNATURE: signature(json.loads(text))}
+    plain = read_json(json.dumps(manifest, default=str))
+    signed = plain | {SIGNATURE: signature(plain)}
     put_text(folder / "manifest.json", json.dumps(signed, indent=2) + "\n")
 
 
@@ -145,10 +146,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"'{folder}' is not a run: it has no manifest.json; `ttc bench` or `ttc import` makes one")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(path.read_bytes())
     except OSError as error:
         raise UserError(sentence_of(error, path, "read")) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error})") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else None

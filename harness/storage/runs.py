@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.budgets import Budget, Scope, parse_budget
 from harness.errors import UserError
+from harness.inert import read_json
 from harness.nouns import Completion
 from harness.running.scopes import STORED_COLUMNS, Tally
 from harness.storage.manifest import new_manifest, read_manifest, write_manifest
@@ -78,8 +79,8 @@ class Run:
         """The rows of problems.parquet, in task order; `meta` is read back from JSON."""
         rows: list[dict[str, Any]] = read_part(self.path / "problems.parquet", PROBLEMS).to_pylist()
         try:
-            return [row | {"meta": json.loads(row["meta"])} for row in rows]
-        except (ValueError, RecursionError) as error:
+            return [row | {"meta": read_json(row["meta"])} for row in rows]
+        except ValueError as error:
             raise UserError(f"'{self.path / 'problems.parquet'}' has a meta that is no JSON ({error})") from None
 
     def completions(self) -> list[dict[str, Any]]:
@@ -246,7 +247,7 @@ def begin_run(path: Path, spec: Mapping[str, Any]) -> Run | None:
     """
     if (path / "manifest.json").exists():
         run = Run(path, read_manifest(path))
-        same = json.loads(json.dumps(spec, default=str))
+        same = read_json(json.dumps(spec, default=str))
         for name in [*same, *(key for key in run.spec if key not in same)]:
             if run.spec.get(name) != same.get(name):
                 raise UserError(

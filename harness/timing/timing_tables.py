@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.errors import UserError
+from harness.inert import read_json
 
 Phase = Literal["prefill", "decode", "finish"]
 
@@ -206,8 +207,8 @@ def read_timings(folder: Path) -> TimingTable:
         raise UserError(f"there is no timing table in '{folder}'; make one with `ttc speed MODEL --out {folder}`")
     rows = read_part(folder / TABLE, columns()).to_pylist()
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        facts = read_json((folder / FACTS).read_bytes())
+    except ValueError as error:
         raise UserError(f"'{folder / FACTS}' is not valid JSON ({error}); measure again with `ttc speed`") from None
     if not (isinstance(facts, dict) and isinstance(facts.get("model"), str) and isinstance(facts.get("engine"), dict)):
         raise UserError(f"'{folder / FACTS}' names no model and its engine; measure again with `ttc speed`")
