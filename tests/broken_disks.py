@@ -9,7 +9,7 @@ from typing import Any
 
 from crash_runs import STORING
 
-FAILING = ("write", "fsync", "replace")
+FAILING = ("write", "fsync", "replace", "open", "mkdir")
 
 
 class Faulty:
