@@ -103,8 +103,8 @@ def summarise_all(
 def marked(summaries: Sequence[RunSummary]) -> list[RunSummary]:
     """Summaries that stand beside each other: arms of one task that differ in what must be equal are INVALID."""
     summaries = list(summaries)
-    for task in {summary.task for summary in summaries}:
-        arms = [summary for summary in summaries if summary.task == task]
+    for asked in {question_of(summary) for summary in summaries}:
+        arms = [summary for summary in summaries if question_of(summary) == asked]
         unfair = tuple(differing_arms(arms))
         if unfair:
             summaries = [
@@ -112,6 +112,11 @@ def marked(summaries: Sequence[RunSummary]) -> list[RunSummary]:
                 for arm in summaries
             ]
     return summaries
+
+
+def question_of(summary: RunSummary) -> tuple[object, ...]:
+    """What arms of one comparison were asked: a task with its options."""
+    return summary.task, summary.facts.get("task_options")
 
 
 def axis_budgets(run: Run, budgets: Sequence[Budget]) -> dict[Axis, list[float]]:
@@ -155,6 +160,8 @@ def facts_of(run: Run) -> dict[str, object]:
     facts |= {
         name: sampling[name] for name in ("temperature", "top_p", "top_k", "max_tokens", "seed") if name in sampling
     }
+    if options := manifest["spec"].get("task_options"):
+        facts["task_options"] = " ".join(sorted(options))
     facts |= {"ttc": manifest["versions"]["ttc"], "python": manifest["versions"]["python"]}
     if manifest["git_commit"]:
         facts["git_commit"] = manifest["git_commit"]
