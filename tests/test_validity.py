@@ -7,7 +7,7 @@ import pytest
 from fakes import FakeClock
 from report_runs import write_run
 
-from harness.analysis.summarise import without_curves
+from harness.analysis.summarise import marked, without_curves
 from harness.analysis.summary import RunSummary
 from harness.budgets import Budget
 from harness.nouns import Completion
@@ -240,6 +240,14 @@ def test_arms_that_differ_in_what_must_be_equal_are_named(
     same = {"engine": "x", "seed": 1}
     assert differing_arms([arm("a", **same, **{name: values[0]}), arm("b", **same, **{name: values[0]})]) == []
     assert differing_arms([arm("a", **same, **{name: values[0]}), arm("b", **same, **{name: values[1]})]) == [sentence]
+
+
+def test_runs_of_one_task_with_other_options_are_no_arms_of_one_comparison() -> None:
+    asked = {"a": "difficulty=5", "b": "num_fewshot=2", "c": "num_fewshot=2"}
+    told = marked([arm(name, max_tokens=len(options), task_options=options) for name, options in asked.items()])
+    assert [summary.validity for summary in told] == ["VALID"] * 3
+    told = marked([arm("a", max_tokens=1, task_options="x=1"), arm("b", max_tokens=2, task_options="x=1")])
+    assert [summary.validity for summary in told] == ["INVALID"] * 2
 
 
 def test_what_only_one_arm_tells_is_not_held_against_it() -> None:

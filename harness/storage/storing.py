@@ -157,6 +157,18 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(path: Path) -> None:
+    """Make all files in a folder and below durable, and their names. Raises OSError."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(folder))
+
+
 def digest_in_name(path: Path) -> str | None:
     """The digits of the digest that a signed file has in its name, None for one that is not signed."""
     digits = path.stem.rpartition("-")[2]

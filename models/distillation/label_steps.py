@@ -14,6 +14,7 @@ import typer
 
 from harness import plugins
 from harness.errors import UserError
+from harness.foreign import code_of_model, code_of_task
 from harness.nouns import Sampling
 from harness.storage.runs import open_run
 
@@ -28,13 +29,13 @@ def main(
     continuations: Annotated[int, typer.Option(min=1, help="Roll-outs from the end of every step.")] = 4,
     halving: Annotated[bool, typer.Option(help="Look for the first bad step only, by halving.")] = False,
     problems_at_once: Annotated[int, typer.Option(min=1, help="Problems whose roll-outs share a call.")] = 32,
-    trust_plugins: Annotated[bool, typer.Option(help="Run the plug-in files that the run names.")] = False,
+    trust_plugins: Annotated[bool, typer.Option(help="Run the code that the run names.")] = False,
 ) -> None:
     """Roll out from every step, with the run's own model, engine and sampling."""
     spec = open_run(run).spec
-    for name in ("task_plugin", "model", "engine"):
-        if plugins.is_reference(spec[name]) and not trust_plugins:
-            raise UserError(f"'{run}' names code of its own ({spec[name]}); add --trust-plugins to run it")
+    code = code_of_task(spec) or code_of_model(spec)
+    if code and not trust_plugins:
+        raise UserError(f"'{run}' names code of its own ({code}); add --trust-plugins to run it")
     task = plugins.load_task(spec["task_plugin"], spec["task_options"], spec["data"])
     model = plugins.load_model(spec["model"], spec["engine"], spec["model_options"])
     sampling = Sampling(**spec["sampling"] | {"stop": tuple(spec["sampling"]["stop"])})

@@ -20,12 +20,14 @@ from typing import Any
 import filelock
 
 from harness.errors import UserError
+from harness.storage.storing import sync_folder, sync_tree
 
 from .recipes import Recipe
 
 KEPT = 2
 """How many checkpoints are kept."""
 
+UNFINISHED_RECIPE = ".recipe.json.unfinished"
 CHECKPOINT = re.compile(r"(\d+)-(\d+)")
 
 
@@ -55,6 +57,7 @@ def claimed(out: Path, recipe: Recipe) -> Iterator[None]:
     try:
         with filelock.FileLock(out / ".lock", blocking=False):
             claim(out, recipe)
+            clear_unfinished(out)
             yield
     except filelock.Timeout:
         raise UserError(f"another process trains in '{out}'; wait for it or choose another --out") from None
@@ -64,7 +67,8 @@ def check_folder(out: Path) -> None:
     """Raises UserError when the path is a file, or a folder that holds anything but a training run."""
     if out.is_file():
         raise UserError(f"'{out}' is a file; --out wants a folder")
-    if out.is_dir() and not (out / "recipe.json").is_file() and any(path.name != ".lock" for path in out.iterdir()):
+    begun = {".lock", UNFINISHED_RECIPE}  # All that a sitting leaves which was killed before it had its recipe.
+    if out.is_dir() and not (out / "recipe.json").is_file() and {path.name for path in out.iterdir()} - begun:
         raise UserError(f"'{out}' is in use and holds no training run; choose an empty or new --out")
 
 
@@ -79,9 +83,15 @@ def claim(out: Path, recipe: Recipe) -> None:
                 f"'{out}' holds the checkpoints of a recipe with {name} = {there!r}, not {here!r}; choose another "
                 "--out, or repeat the command with the recipe that made it to go on with it"
             )
-    unfinished = out / ".recipe.json.unfinished"
+    unfinished = out / UNFINISHED_RECIPE
     unfinished.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def clear_unfinished(out: Path) -> None:
+    """Take away what a killed sitting left half written: checkpoints of steps at which no other stops, for example."""
+    for left in (*out.glob(".*.unfinished"), *(out / "checkpoints").glob(".*.unfinished")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def differences(held: Any, asked: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -133,7 +143,9 @@ def save_state(accelerator: Any, out: Path, place: Place, position: int) -> None
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (unfinished / "place.json").write_text(json.dumps(asdict(place)) + "\n", encoding="utf-8")
+        sync_tree(unfinished)
         unfinished.rename(path)
+        sync_folder(path.parent)
         for old in checkpoints(out)[:-KEPT]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()

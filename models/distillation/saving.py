@@ -13,6 +13,7 @@ from torch import nn
 from harness.models.architectures.initial import FLOAT32_NAMES
 from harness.models.architectures.layout import Layout
 from harness.models.weights import collect
+from harness.storage.storing import sync_folder, sync_tree
 
 
 def save_checkpoint(
@@ -54,8 +55,10 @@ def save_checkpoint(
     save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save_pretrained(unfinished)
+    sync_tree(unfinished)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+    sync_folder(folder.parent)
 
 
 def is_sensitive(layout: Layout, key: str) -> bool:
