@@ -151,7 +151,7 @@ def test_grade_a_pair_and_a_file(folder: Path) -> None:
         (["bench", "nowhere", "--task", "./mine.py:sums"], "nowhere"),
         (
             ["bench", "zoo/nothing", "--task", "./mine.py:sums"],
-            "the zoo has no checkpoint 'nothing'; it has zoo/llamba, zoo/mamba-in-llama, zoo/orm, zoo/teacher",
+            "the zoo has no checkpoint 'nothing'; it has zoo/llamba, zoo/llamba-fewshot, zoo/mamba-in-",
         ),
         (["bench", "models", "--task", "./mine.py:sums"], "models"),
         (["bench", "./mine.py:adder", "--task", "gsm8k", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
