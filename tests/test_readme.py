@@ -23,10 +23,8 @@ def blocks(page: Path, language: str) -> list[str]:
 COMMANDS = [line for body in blocks(ROOT / "README.md", "console") for line in body.splitlines() if line.strip()]
 
 
-@pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the README takes for granted: a checkpoint, a data file, recorded completions, pairs, and its mine.py."""
-    folder = tmp_path_factory.mktemp("newcomer")
+def settle(folder: Path) -> Path:
+    """Put there what the README takes for granted: a checkpoint, data, recorded completions, pairs, and its mine.py."""
     shutil.copytree(ROOT / "models" / "zoo" / "teacher", folder / "my-checkpoint")
     (folder / "mine.py").write_text(blocks(ROOT / "README.md", "python")[0])
     asked = [{"question": f"Ann has {n} pens and gets {n} more. How many?", "answer": f"#### {2 * n}"} for n in (3, 4)]
@@ -35,6 +33,11 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recorded.jsonl").write_text("\n".join(map(json.dumps, recorded)))
     (folder / "pairs.jsonl").write_text(json.dumps({"gold": "2", "pred": "4/2"}) + "\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return settle(tmp_path_factory.mktemp("newcomer"))
 
 
 def test_it_opens_with_the_two_commands() -> None:
