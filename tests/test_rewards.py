@@ -190,8 +190,22 @@ def test_more_layers_begin_by_changing_nothing(tmp_path: Path) -> None:
     torch.testing.assert_close(model.trunk.read(token_ids, lengths)[0], teacher.read(token_ids, lengths)[0])
     for part in ("mixer.in_proj", "mlp.gate_up_proj"):
         assert model.trunk.get_parameter(f"blocks.3.{part}.weight").std() > 0.01
-    with pytest.raises(UserError, match="num_hidden_layers is 1 and the teacher has 2; write as many or more"):
-        rewards.from_teacher("prm", teacher, config | {"num_hidden_layers": 1}, seed=5)
+
+
+def test_fewer_layers_are_the_teachers_first(tmp_path: Path) -> None:
+    from harness.models.native import load_model
+
+    shorter = llama()
+    name = save(shorter, tmp_path)
+    shorter.model.layers = shorter.model.layers[:1]
+    teacher, config = load_model(name), dict(find_checkpoint(name).config)
+    model, _ = rewards.from_teacher("orm", teacher, config | {"num_hidden_layers": 1}, seed=5)
+    token_ids, lengths = rows()
+    mask = torch.arange(token_ids.shape[1]) < lengths[:, None]
+    with torch.inference_mode():
+        expected = shorter.model(token_ids, attention_mask=mask).last_hidden_state
+        ours = model.trunk.norm(model.trunk.read(token_ids, lengths)[0])
+    torch.testing.assert_close(ours[mask], expected[mask], rtol=0, atol=1e-4)
 
 
 def test_losses_are_the_cross_entropies_by_hand() -> None:

@@ -45,7 +45,7 @@ class Student:
     With `random` nothing is taken from the teacher; with `mohawk` and `attention` everything but the mixers, which
     start as the two methods say (`mohawk` leaves those of a `mamba-in-llama` at their random values). An `orm` or `prm`
     is the teacher, a Llama or a reward model, with a random score head, and its `config` says at most
-    num_hidden_layers, when it is to have more.
+    num_hidden_layers, when it is to have more, or the first of the teacher's only.
     The config of a `llama` or `mamba-in-llama` may leave out what is the teacher's.
     """
 

@@ -98,17 +98,13 @@ def from_teacher(
     """A float32 reward model with the trunk of a Llama and a small random score head, on the teacher's device.
 
     Layers that `config` has beyond the teacher's begin by changing nothing: what they write is 0. To see that a token
-    is not the one that was foreseen takes layers after the one that foresees. The teacher's weights stay as they are.
+    is not the one that was foreseen takes layers after the one that foresees. Of a teacher with more layers the first
+    are taken. The teacher's weights stay as they are.
 
-    Raises UserError when it is no Llama, or `config` has fewer layers.
+    Raises UserError when it is no Llama.
     """
     with torch.device("meta"):
         model, layout = build(kind, config)
-    if len(model.trunk.blocks) < len(teacher.blocks):
-        raise UserError(
-            f"num_hidden_layers is {len(model.trunk.blocks)} and the teacher has {len(teacher.blocks)}; write as many "
-            "or more"
-        )
     allocate(model, torch.float32, teacher.embedding.weight.device)
     randomise(model.trunk, seed)
     known = dict(teacher.named_parameters())
