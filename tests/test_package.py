@@ -40,6 +40,7 @@ def test_it_holds_one_import_name_with_every_room_and_all_data(wheel: Path) -> N
         "harness/models/zoo/mamba-in-llama/mamba_config.json",
         "harness/models/zoo/llamba/model.safetensors",
         "harness/models/zoo/orm/model.safetensors",
+        "harness/models/zoo/prm/model.safetensors",
         "harness/models/zoo/llamba-fewshot/model.safetensors",
         "harness/recipes/thinking-slow-fast-zoo.toml",
         "harness/recipes/thinking-slow-fast.toml",

@@ -121,13 +121,13 @@ def demo(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bench the shipped teacher and its two students on generated problems: CPU only, offline, about two minutes."""
+    """Bench the shipped teacher, students and reward models on generated problems: CPU only, offline, two minutes."""
     from harness.budgets import Budget
     from harness.nouns import Sampling
     from harness.running.bench import Plan
 
     sampling = Sampling(temperature=0.8, max_tokens=400)
-    asked = Plan("arithmetic", (), None, 40, "latency", Budget(1.5), 16, sampling, ("zoo/orm",))
+    asked = Plan("arithmetic", (), None, 40, "latency", Budget(1.5), 16, sampling, ("zoo/orm", "zoo/prm"))
     models = ["zoo/teacher", "zoo/llamba", "zoo/mamba-in-llama"]
     run_bench(models, None, [], asked, default_selectors(True), [], out, json_, quiet)
 

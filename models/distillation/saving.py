@@ -53,6 +53,8 @@ def save_checkpoint(
         key: tensor if is_sensitive(layout, key) else tensor.to(dtype) for key, tensor in collect(model, layout).items()
     }
     save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+    # safetensors makes files that their owner alone may read.
+    (unfinished / "model.safetensors").chmod((unfinished / "config.json").stat().st_mode)
     if tokenizer is not None:
         tokenizer.save_pretrained(unfinished)
     sync_tree(unfinished)
