@@ -152,7 +152,8 @@ def test_grade_a_pair_and_a_file(folder: Path) -> None:
         (
             ["bench", "zoo/nothing", "--task", "./mine.py:sums"],
             "the zoo has no checkpoint 'nothing'; it has zoo/llamba, zoo/llamba-fewshot, zoo/mamba-in-llama, "
-            "zoo/mamba-in-llama-distilled, zoo/mamba-in-llama-fewshot, zoo/orm, zoo/prm, zoo/teacher, zoo/teacher-fewshot",
+            "zoo/mamba-in-llama-distilled, zoo/mamba-in-llama-fewshot, zoo/orm, zoo/prm, zoo/teacher, "
+            "zoo/teacher-fewshot",
         ),
         (["bench", "models", "--task", "./mine.py:sums"], "models"),
         (["bench", "./mine.py:adder", "--task", "gsm8k", "--data", "nowhere.jsonl"], "nowhere.jsonl"),

@@ -346,6 +346,61 @@ def test_flops_are_those_that_torch_counts(kind: str, tmp_path: Path) -> None:
     assert model.flops - before == products + 2 * attention
 
 
+# What a search asks for: steps that are added one by one, in several branches, some scored before they are whole.
+GROWING = [
+    ["First", "It is 7.", "2 + 2"],
+    [STEPS[0], "First, 2 + 2 = 5.", "2 + 2 = 5?"],
+    [STEPS[0] + "\n\nThen 4", STEPS[0] + "\n\nSo 8.", "2 + 2 = 5?\n\nHm. No: 7.", STEPS[0]],
+    ["\n\n".join(STEPS[:2]), STEPS[0] + "\n\nThen 4 + 3 = 8."],
+    [REPLY, STEPS[0] + "\n\nSo 8.\n\nq.e.d.", "Quite another one."],
+]
+
+
+@pytest.mark.parametrize("kind", list(MAKERS))
+@pytest.mark.parametrize("max_batch_size", [1, 2, 32])
+def test_kept_beginnings_change_cost_and_no_score(kind: str, max_batch_size: int, tmp_path: Path) -> None:
+    name, plain = MAKERS[kind](tmp_path)
+    anew, model = (scorer(name, separator="\\n\\n", max_batch_size=max_batch_size) for _ in range(2))
+    model.keep_beginnings()
+    for call in (*GROWING, *GROWING[:3]):
+        # Another prompt between them must leave nothing behind.
+        for prompt, question in ((CHAT, QUESTION), ("3 + 3?", "3 + 3?"))[: 2 if call is GROWING[2] else 1]:
+            anew.score(prompt, call)
+            for ours, completion in zip(model.score(prompt, call), call, strict=True):
+                assert ours == pytest.approx(plain(question, completion.split("\n\n")), abs=1e-4)
+    assert model.flops < 0.8 * anew.flops
+
+
+def test_a_kept_beginning_is_read_once_and_no_more(tmp_path: Path) -> None:
+    name, _ = make_separators(tmp_path)
+    model = scorer(name, separator="\\n\\n")
+    model.keep_beginnings()
+    model.score(CHAT, [STEPS[0], "No."])
+    first, whole = (model.write(CHAT, [text])[0].token_ids for text in (STEPS[0], "\n\n".join(STEPS[:2])))
+    alike = next(place for place, (a, b) in enumerate(zip(first, whole, strict=False)) if a != b)
+    before, new = model.flops, len(whole) - alike
+    model.score(CHAT, ["\n\n".join(STEPS[:2])])
+    weights = sum(one.weight.numel() for one in model.trunk.module.modules() if isinstance(one, torch.nn.Linear))
+    pairs = new * alike + new * (new + 1) // 2
+    head = sum(2 * one.weight.numel() for one in model.head.modules() if isinstance(one, torch.nn.Linear))
+    # Of two steps the first one's score is known.
+    assert model.flops - before == 2 * weights * new + 2 * 2 * 2 * 32 * pairs + head
+
+
+def test_the_oldest_beginnings_go_when_they_take_up_too_much(tmp_path: Path) -> None:
+    name, plain = make_separators(tmp_path)
+    model = scorer(name, separator="\\n\\n")
+    model.keep_beginnings()
+    assert model.beginnings is not None
+    model.score(CHAT, GROWING[0])
+    model.beginnings.most_bytes = model.beginnings.bytes
+    for call in GROWING[1:]:
+        for ours, completion in zip(model.score(CHAT, call), call, strict=True):
+            assert ours == pytest.approx(plain(QUESTION, completion.split("\n\n")), abs=1e-4)
+        assert model.beginnings.bytes <= model.beginnings.most_bytes
+        assert model.beginnings.bytes == sum(one.bytes for one in model.beginnings.kept.values())
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", list(MAKERS))

@@ -53,6 +53,7 @@ def check_strategy(asked: "Plan") -> None:
 class Remembered:
     """A reward model that scores no text of the present prompt twice: what a search has scored is not scored again.
 
+    One that has `keep_beginnings` is told to read no beginning twice either.
     Everything but scores is the inner model's.
     """
 
@@ -62,6 +63,8 @@ class Remembered:
         self.prompt: Prompt | None = None
         self.fresh = 0
         """Texts that the last call had to score."""
+        if keep := getattr(inner, "keep_beginnings", None):
+            keep()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

@@ -1,18 +1,20 @@
 """Scoring with a loaded reward model: texts of like length together, a common beginning read once, all work counted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.models.architectures.passes import LayerState
 from harness.models.distillation.reward_data import ScoredText, pad
 from harness.nouns import Facts, Prompt
 
+from .beginnings import Beginnings, Begun
 from .forms import FORMS
 from .heads import head_flops
-from .trunks import NativeTrunk, Prefix, Trunk, device_of, extend, forward_flops
+from .trunks import NativeTrunk, Prefix, Trunk, common_length, device_of, extend, forward_flops, join, past_of
 
 LEAST_SHARED = 8
 """A common beginning shorter than this is not worth a pass of its own."""
@@ -48,6 +50,14 @@ class TrainedRewardModel:
         self.trunk, self.head, self.tokenizer = trunk, head, tokenizer
         self.flops, self.too_long, self.blank = 0.0, 0, 0
         self.prefix = Prefix()
+        self.beginnings: Beginnings | None = None
+
+    def keep_beginnings(self) -> None:
+        """From now on keep what is read of a prompt's texts: those that go on from them are read from there.
+
+        What is kept takes memory, 2 GiB at most, and pays where texts grow from call to call, as in a search.
+        """
+        self.beginnings = self.beginnings or Beginnings()
 
     @property
     def max_batch_size(self) -> int:
@@ -81,9 +91,10 @@ class TrainedRewardModel:
         scores: list[list[float]] = [[] for _ in asked]
         with torch.inference_mode():
             for prefix, indices, texts in self.groups(asked):
-                rows = [index for index in indices if self.can_read(texts[index])]
-                for batch in by_length(rows, texts, self.max_batch_size):
-                    found = self.read([texts[index] for index in batch], prefix)
+                begun = {index: self.begin(texts[index], prefix) for index in indices if self.can_read(texts[index])}
+                left = {index: len(texts[index].token_ids) - len(one.prefix.token_ids) for index, one in begun.items()}
+                for batch in by_length(left, self.max_batch_size):
+                    found = self.read([texts[index] for index in batch], [begun[index] for index in batch])
                     for index, one in zip(batch, found, strict=True):
                         scores[index] = one
         return scores
@@ -100,7 +111,8 @@ class TrainedRewardModel:
             texts = dict(zip(indices, read, strict=True))
             shared = common_beginning(read, empty)
             kept = common_length(shared, self.prefix.token_ids)
-            if len(shared) < LEAST_SHARED or (len(indices) == 1 and 2 * kept < len(shared)):
+            is_single = len(indices) == 1 and self.beginnings is None
+            if len(shared) < LEAST_SHARED or (is_single and 2 * kept < len(shared)):
                 alone |= texts
                 continue
             yield self.move_prefix(shared), indices, texts
@@ -123,21 +135,38 @@ class TrainedRewardModel:
         kept = common_length(shared, self.prefix.token_ids)
         self.flops += forward_flops(self.trunk, len(shared) - kept, kept)
         self.prefix = extend(self.trunk, self.prefix.cut(kept), tuple(shared[kept:]))
+        if self.beginnings:
+            self.beginnings.move_to(shared)
         return self.prefix
 
-    def read(self, texts: Sequence[ScoredText], prefix: Prefix) -> list[list[float]]:
-        """The scores of one batch of texts that all begin with the prefix."""
-        before = len(prefix.token_ids)
-        rows = [text.token_ids[before:] for text in texts]
+    def begin(self, text: ScoredText, prefix: Prefix) -> Begun:
+        """What need not be read again of a text that begins with the prefix."""
+        return self.beginnings.of(text, prefix) if self.beginnings and prefix.token_ids else Begun(prefix)
+
+    def read(self, texts: Sequence[ScoredText], begun: Sequence[Begun]) -> list[list[float]]:
+        """The scores of one batch of texts, each read from where it goes on."""
+        befores = [len(one.prefix.token_ids) for one in begun]
+        rows = [text.token_ids[before:] for text, before in zip(texts, befores, strict=True)]
         token_ids, lengths = (tensor.to(device_of(self.trunk)) for tensor in pad(rows))
-        h, _ = self.trunk.read(token_ids, lengths, prefix)
-        row_of = torch.tensor([row for row, text in enumerate(texts) for _ in text.places])
-        places = torch.tensor([place - before for text in texts for place in text.places])
-        logits = self.head(h[row_of.to(h.device), places.to(h.device)])
-        self.flops += sum((forward_flops(self.trunk, len(row), before) for row in rows), 0.0)
-        self.flops += head_flops(self.head) * len(places)
-        found = iter(self.as_scores(logits).tolist())
-        return [[next(found) for _ in text.places] for text in texts]
+        h, states = self.trunk.read(token_ids, lengths, past_of([one.prefix for one in begun]))
+        left = [
+            (row, place)
+            for row, (text, one) in enumerate(zip(texts, begun, strict=True))
+            for place in text.places
+            if place not in one.scores
+        ]
+        places = [(row, place - befores[row]) for row, place in left]
+        at = torch.tensor(places, dtype=torch.long, device=h.device).reshape(-1, 2)
+        logits = self.head(h[at[:, 0], at[:, 1]])
+        self.flops += sum(forward_flops(self.trunk, *each) for each in zip(map(len, rows), befores, strict=True))
+        self.flops += head_flops(self.head) * len(left)
+        known = [dict(one.scores) for one in begun]
+        for (row, place), score in zip(left, self.as_scores(logits).tolist(), strict=True):
+            known[row][place] = score
+        if self.beginnings and befores[0]:
+            rows_of = enumerate(zip(texts, begun, known, strict=True))
+            self.beginnings.add([whole(row, *each, states) for row, each in rows_of])
+        return [[known[row][place] for place in text.places] for row, text in enumerate(texts)]
 
     def as_scores(self, logits: Tensor) -> Tensor:
         """Scores (n,) float32 of the head's outputs (n, labels)."""
@@ -149,13 +178,18 @@ class TrainedRewardModel:
     def close(self) -> None:
         """Free the model's memory; it cannot score afterwards."""
         del self.trunk, self.head
-        self.prefix = Prefix()
+        self.prefix, self.beginnings = Prefix(), None
 
 
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
-    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(differing, min(len(one), len(other)))
+def whole(
+    row: int, text: ScoredText, begun: Begun, scores: Mapping[int, float], states: Sequence[LayerState]
+) -> Begun:
+    """All of a text that is a row of a batch, to go on from later."""
+    new = len(text.token_ids) - len(begun.prefix.token_ids)
+    own: list[LayerState] = [tuple(tensor[row : row + 1, :, :new] for tensor in state) for state in states]
+    if begun.prefix.states:
+        own = [join(old, state) for old, state in zip(begun.prefix.states, own, strict=True)]
+    return Begun(Prefix(text.token_ids, own), scores)
 
 
 def common_beginning(texts: Sequence[ScoredText], empty: ScoredText) -> Sequence[int]:
@@ -166,8 +200,8 @@ def common_beginning(texts: Sequence[ScoredText], empty: ScoredText) -> Sequence
     return low[: min(common_length(low, high), max(limit, 0))]
 
 
-def by_length(indices: Sequence[int], texts: dict[int, ScoredText], rows: int) -> Iterator[list[int]]:
+def by_length(lengths: Mapping[int, int], rows: int) -> Iterator[list[int]]:
     """Batches of at most `rows` texts of like length, the longest first."""
-    order = sorted(indices, key=lambda index: -len(texts[index].token_ids))
+    order = sorted(lengths, key=lambda index: -lengths[index])
     for start in range(0, len(order), rows):
         yield order[start : start + rows]

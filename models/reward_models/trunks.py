@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from harness.errors import UserError, choices
 from harness.models.architectures import llama
@@ -39,6 +39,58 @@ class Prefix:
         return Prefix(self.token_ids[:tokens], states)
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the rows of a batch go on from: the first `lengths` of the tokens in every layer's keys and values.
+
+    These are (1, n_kv_heads, longest, head_dim) where all rows have the same, else (b, ...) and padded on the right.
+    """
+
+    lengths: tuple[int, ...]
+    states: Sequence[LayerState] = ()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest."""
+        return max(self.lengths)
+
+    def visible(self, tokens: int, device: torch.device) -> Tensor:
+        """(b or 1, 1, tokens, longest + tokens) bool: what each of a row's new tokens may look at."""
+        columns = torch.arange(self.longest + tokens, device=device)
+        own = columns - self.longest
+        later = torch.arange(tokens, device=device)[:, None]
+        return (columns < self.starts(device)[:, None, None, None]) | ((own >= 0) & (own <= later))
+
+    def places(self, tokens: int, device: torch.device) -> Tensor:
+        """(b or 1, tokens): where in its text each new token stands."""
+        return self.starts(device)[:, None] + torch.arange(tokens, device=device)
+
+    def starts(self, device: torch.device) -> Tensor:
+        """(b,) tokens of each row; (1,) where all have as many."""
+        return torch.tensor(self.lengths[:1] if len(set(self.lengths)) == 1 else self.lengths, device=device)
+
+
+def past_of(prefixes: Sequence[Prefix]) -> Past:
+    """What rows that each go on from a prefix look back at; they may all have one, and none of several is empty."""
+    first, lengths = prefixes[0], tuple(len(one.token_ids) for one in prefixes)
+    if all(one is first for one in prefixes):
+        return Past(lengths, first.states)
+    layers = zip(*(one.states for one in prefixes), strict=True)
+    return Past(lengths, [tuple(map(stack, zip(*layer, strict=True))) for layer in layers])
+
+
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """(1, heads, n, head_dim) each, of several lengths n, to one (b, heads, longest, head_dim)."""
+    longest = max(tensor.shape[2] for tensor in tensors)
+    return torch.cat([pad(tensor, (0, 0, 0, longest - tensor.shape[2])) for tensor in tensors])
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))
+
+
 class Trunk(Protocol):
     """A causal decoder without its head."""
 
@@ -48,13 +100,13 @@ class Trunk(Protocol):
     attention_width: int
     """Query heads times head_dim, summed over the layers."""
 
-    def read(self, token_ids: Tensor, lengths: Tensor, prefix: Prefix) -> tuple[Tensor, list[LayerState]]:
-        """Read texts that go on from a prefix.
+    def read(self, token_ids: Tensor, lengths: Tensor, past: Past) -> tuple[Tensor, list[LayerState]]:
+        """Read texts that go on from what has been read.
 
         Args:
-            token_ids: (b, L) of what comes after the prefix, padded on the right with anything.
+            token_ids: (b, L) of what comes after it, padded on the right with anything.
             lengths: (b,) true lengths of at least 1.
-            prefix: may be empty.
+            past: of b rows; may be empty.
 
         Returns:
             Hidden states (b, L, width) after the last norm, and the new tokens' keys and values (b, heads, L, dim).
@@ -73,7 +125,7 @@ def extend(trunk: Trunk, prefix: Prefix, token_ids: Sequence[int]) -> Prefix:
     if not token_ids:
         return prefix
     row = torch.tensor([token_ids], device=device_of(trunk))
-    _, states = trunk.read(row, torch.tensor([len(token_ids)], device=row.device), prefix)
+    _, states = trunk.read(row, torch.tensor([len(token_ids)], device=row.device), past_of([prefix]))
     if prefix.states:
         states = [join(old, new) for old, new in zip(prefix.states, states, strict=True)]
     return Prefix((*prefix.token_ids, *token_ids), states)
@@ -99,19 +151,18 @@ class NativeTrunk:
         self.weights = linear - model.head.weight.numel()
         self.attention_width = sum(mixer.attention_width for mixer in model.mixers)
 
-    def read(self, token_ids: Tensor, lengths: Tensor, prefix: Prefix) -> tuple[Tensor, list[LayerState]]:
+    def read(self, token_ids: Tensor, lengths: Tensor, past: Past) -> tuple[Tensor, list[LayerState]]:
         """See `Trunk`."""
         model = self.model
-        if not prefix.token_ids:
+        if not past.longest:
             h, own = model.read(token_ids, lengths)
             return model.norm(h), own
-        before, tokens = len(prefix.token_ids), token_ids.shape[1]
-        places = torch.arange(before, before + tokens, device=token_ids.device)
-        visible = torch.arange(before + tokens, device=token_ids.device) <= places[:, None]
-        span = Span(None if model.rotary is None else model.rotary(places[None]))
+        asked = token_ids.shape[1], token_ids.device
+        span = Span(None if model.rotary is None else model.rotary(past.places(*asked)))
+        visible = past.visible(*asked)
         h = model.embedding(token_ids)
         states: list[LayerState] = []
-        for block, state in zip(model.blocks, prefix.states, strict=True):
+        for block, state in zip(model.blocks, past.states, strict=True):
             h, new = go_on(cast(SequentialBlock, block), h, span, state, visible)
             states.append(new)
         return model.norm(h), states
@@ -120,7 +171,7 @@ class NativeTrunk:
 def go_on(
     block: SequentialBlock, h: Tensor, span: Span, before: LayerState, visible: Tensor
 ) -> tuple[Tensor, LayerState]:
-    """A block's pass over tokens (b, L, width) that come after others; `visible` (L, tokens in all) bool."""
+    """A block's pass over tokens (b, L, width) that come after others; `visible` as `Past` says."""
     mixer = cast(Attention, block.mixer)
     split = mixer.split(mixer.in_proj(block.mixer_norm(h)), span.rotation)
     queries, keys, values = (heads.transpose(1, 2) for heads in split)
@@ -145,18 +196,24 @@ class LibraryTrunk:
         self.weights = sum(one.weight.numel() for one in model.modules() if isinstance(one, nn.Linear))
         self.attention_width = config.num_hidden_layers * heads * head_dim
 
-    def read(self, token_ids: Tensor, lengths: Tensor, prefix: Prefix) -> tuple[Tensor, list[LayerState]]:
+    def read(self, token_ids: Tensor, lengths: Tensor, past: Past) -> tuple[Tensor, list[LayerState]]:
         """See `Trunk`."""
         from transformers import DynamicCache
 
-        before, rows = len(prefix.token_ids), len(token_ids)
+        (rows, tokens), device, before = token_ids.shape, token_ids.device, past.longest
         cache = DynamicCache()
-        for number, state in enumerate(prefix.states):
+        for number, state in enumerate(past.states):
             keys, values = (tensor.expand(rows, -1, -1, -1) for tensor in state)
             cache.update(keys, values, number)
-        places = torch.arange(before + token_ids.shape[1], device=token_ids.device)
-        mask = (places < before + lengths[:, None]).long()
-        out = self.module(input_ids=token_ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        columns = torch.arange(before + tokens, device=device)
+        real = (columns < past.starts(device)[:, None]) | ((columns >= before) & (columns < before + lengths[:, None]))
+        out = self.module(
+            input_ids=token_ids,
+            attention_mask=real.long(),
+            position_ids=past.places(tokens, device).expand(rows, -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
         states: list[LayerState] = [(layer.keys[:, :, before:], layer.values[:, :, before:]) for layer in cache.layers]
         return out.last_hidden_state, states
 
