@@ -15,7 +15,7 @@ from harness.analysis.summary import Axis, RunSummary
 
 from .headings import GREY, LEFT_IN, RIGHT_IN, ROW_IN, TYPE_PT, Entry, heading, legend_blocks, set_heading, stamps_of
 from .labels import draw_labels, label_heights, room_for_labels
-from .lettering import POINTS_PER_INCH, shorten
+from .lettering import POINTS_PER_INCH, shorten, wrap
 from .lines import FACET_ABOVE, Line, drawn, is_faceted, lines_of
 from .panels import Panel, draw_panel, interval
 from .scales import accuracy_limits
@@ -144,12 +144,18 @@ def grid_of(
     rows = 1 + max(panel.row for panel in panels)
     width = (page - LEFT_IN - RIGHT_IN - (columns - 1) * GAP_IN) / columns
     notes = NOTE_IN * max(len(panel.notes) for panel in panels)
-    titles = ROW_IN + 0.05 + notes if any(panel.title for panel in panels) else 0.0
+    lines_of_titles = max(len(title_lines(panel, width)) for panel in panels)
+    titles = ROW_IN * lines_of_titles + 0.05 + notes if lines_of_titles else 0.0
     height = 1.3 if titles and max(len(panel.lines) for panel in panels) <= FACET_ABOVE else 1.85
     room = room_for_labels(list(label_texts(lines).values()))
     if not titles and width - room >= SMALLEST_IN and all(label_heights(panel, limits, height) for panel in panels):
         return Grid(columns, rows, width - room, height, room, titles), True
     return Grid(columns, rows, width, height, 0.0, titles), False
+
+
+def title_lines(panel: Panel, width: float) -> list[str]:
+    """The lines of a panel's title, two at most; they may reach into the gap right of the panel."""
+    return wrap(panel.title, width + GAP_IN / 2, lines=2)
 
 
 def label_texts(lines: Sequence[Line]) -> dict[tuple[str, str, bool, bool], str]:
@@ -182,7 +188,7 @@ def draw_in_grid(
     if panel.title:
         # The notes stand between the title and the panel, one line each.
         pad = 3 + bool(panel.notes) + POINTS_PER_INCH * NOTE_IN * len(panel.notes)
-        axes.set_title(shorten(panel.title, grid.width + GAP_IN / 2), loc="left", pad=pad)
+        axes.set_title("\n".join(title_lines(panel, grid.width)), loc="left", pad=pad)
         for place, note in enumerate(reversed(panel.notes)):
             level = 1 + (0.045 + NOTE_IN * place) / grid.height
             words = shorten(note, grid.width + GAP_IN / 2, NOTE_PT)
