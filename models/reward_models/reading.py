@@ -181,9 +181,7 @@ class TrainedRewardModel:
         self.prefix, self.beginnings = Prefix(), None
 
 
-def whole(
-    row: int, text: ScoredText, begun: Begun, scores: Mapping[int, float], states: Sequence[LayerState]
-) -> Begun:
+def whole(row: int, text: ScoredText, begun: Begun, scores: Mapping[int, float], states: Sequence[LayerState]) -> Begun:
     """All of a text that is a row of a batch, to go on from later."""
     new = len(text.token_ids) - len(begun.prefix.token_ids)
     own: list[LayerState] = [tuple(tensor[row : row + 1, :, :new] for tensor in state) for state in states]
