@@ -412,8 +412,10 @@ MISDEEDS: dict[str, tuple[Any, str, str]] = {
     "an error in the stream": (stream(choice(), {"error": {"message": "out of memory"}}), "so ",
                                "the server broke off with an error (out of memory)"),
     "no JSON": (stream(choice(), "{half"), "so ", "the server's answer cannot be read (JSONDecodeError"),
-    "a list": (stream([1, 2]), "", "the server's answer cannot be read"),
-    "choices that are text": (stream({"choices": "abc"}), "", "a choice number"),
+    "a list": (stream([1, 2]), "", "a chunk that is no object"),
+    "choices that are text": (stream({"choices": "abc"}), "", "a choice that is no object ('a')"),
+    "a delta that is text": (stream(choice(delta="so ")), "", "a delta that is no object ('so ')"),
+    "log-probabilities that are text": (stream(choice(logprobs="low")), "", "the server's answer cannot be read"),
     "an unknown choice": (stream(choice(index=5)), "", "a choice number 5 that was not asked for"),
     "a number as text": (stream(choice(delta={"content": 5})), "", "a text that is none"),
     "no delta": (stream({"choices": [{"index": 0}]}), "", "stream ended before the completion did"),
@@ -445,6 +447,16 @@ def test_reasoning_that_the_server_splits_off_is_part_of_the_text() -> None:
         rows, facts = ask(server, asked(1))
     assert (rows[0].text, rows[0].completion_tokens) == ("<think>hm so </think>so ", 3)
     assert facts["token_counts"] == {"chunks": 1}
+    assert facts["requests_without_usage"] == 1
+
+
+def test_usage_that_is_no_object_says_nothing() -> None:
+    script = stream(
+        choice(), choice(finish_reason="stop") | {"usage": "many"}, {"choices": None, "usage": [7]}, "[DONE]"
+    )
+    with serving(after_trial(script)) as server:
+        rows, facts = ask(server, asked(1))
+    assert (rows[0].finish_reason, rows[0].completion_tokens) == ("stop", 2)
     assert facts["requests_without_usage"] == 1
 
 

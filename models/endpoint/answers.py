@@ -5,7 +5,7 @@ counts it where there is none; else a chunk that brings text counts as one.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,25 +81,34 @@ class Reader:
 
     def take(self, chunk: Any, now: float) -> tuple[int, list[int]]:
         """Take one chunk in; returns how many tokens came with it, and which answers ended."""
+        if not isinstance(chunk, dict):
+            raise Nonsense("the server answered with a chunk that is no object")
         self.chunks += 1
-        came = sum(self.take_choice(choice, now) for choice in chunk.choices or ())
-        came += self.take_usage(getattr(chunk, "usage", None))
-        return came, [choice.index for choice in chunk.choices or () if choice.finish_reason]
+        came, ended = 0, []
+        for choice in chunk.get("choices") or ():
+            if not isinstance(choice, dict):
+                raise Nonsense(f"the server answered with a choice that is no object ({choice!r:.20})")
+            came += self.take_choice(choice, now)
+            if choice.get("finish_reason"):
+                ended.append(choice["index"])
+        return came + self.take_usage(chunk.get("usage")), ended
 
-    def take_choice(self, choice: Any, now: float) -> int:
+    def take_choice(self, choice: Mapping[str, Any], now: float) -> int:
         """One sample's part of a chunk."""
-        index = choice.index
+        index = choice.get("index")
         if not isinstance(index, int) or not 0 <= index < len(self.answers):
             raise Nonsense(f"the server answered with a choice number {index!r:.20} that was not asked for")
         answer = self.answers[index]
-        said = choice.delta if self.chat else choice
-        text = getattr(said, "content" if self.chat else "text", None) or ""
-        thoughts = next((part for name in THOUGHTS if (part := getattr(said, name, None))), "")
+        said = (choice.get("delta") or {}) if self.chat else choice
+        if not isinstance(said, dict):
+            raise Nonsense(f"the server answered with a delta that is no object ({said!r:.20})")
+        text = said.get("content" if self.chat else "text") or ""
+        thoughts = next((part for name in THOUGHTS if (part := said.get(name))), "")
         if not isinstance(text, str) or not isinstance(thoughts, str):
             raise Nonsense("the server answered with a text that is none")
-        came = answer.add(text, thoughts, list(logprobs_of(choice, self.chat)), now)
-        if choice.finish_reason:
-            answer.finish = str(choice.finish_reason)
+        came = answer.add(text, thoughts, logprobs_of(choice, self.chat), now)
+        if finish := choice.get("finish_reason"):
+            answer.finish = str(finish)
             answer.last_s = now
         if max(answer.tokens, answer.chunks) > self.longest:
             raise Nonsense("the server went on far past max_tokens")
@@ -107,9 +116,9 @@ class Reader:
 
     def take_usage(self, usage: Any) -> int:
         """The server's own counts so far; of one sample they replace ours."""
-        if usage is None:
+        if not isinstance(usage, dict):
             return 0
-        counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+        counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
         prompt, completion = (n if isinstance(n, int) and 0 <= n < 2**31 else None for n in counts)
         self.usage = Usage(prompt or self.usage.prompt_tokens, completion or self.usage.completion_tokens)
         if len(self.answers) > 1 or not completion:
@@ -118,15 +127,15 @@ class Reader:
         return completion - before
 
 
-def logprobs_of(choice: Any, chat: bool) -> Iterable[float]:
+def logprobs_of(choice: Mapping[str, Any], chat: bool) -> list[float]:
     """The log-probabilities of a chunk's tokens, none where the server gives none."""
-    given = getattr(choice, "logprobs", None)
+    given = choice.get("logprobs")
     if given is None:
         return []
     if chat:
-        return [float(entry.logprob) for entry in getattr(given, "content", None) or ()]
+        return [float(entry["logprob"]) for entry in given.get("content") or ()]
     # The first token of an echoed prompt has none.
-    return [float(value or 0.0) for value in getattr(given, "token_logprobs", None) or ()]
+    return [float(value or 0.0) for value in given.get("token_logprobs") or ()]
 
 
 def reason_of(answer: Answer) -> tuple[FinishReason, str | None]:

@@ -20,11 +20,10 @@ def make_client(settings: Settings) -> openai.AsyncOpenAI:
 
 
 async def open_stream(client: openai.AsyncOpenAI, settings: Settings, body: dict[str, Any]) -> Any:
-    """Send a request; what comes back is an asynchronous context and iterator of chunks."""
-    # As extra_body, because the client's own signature knows neither every field nor every form of them.
-    rest = {name: value for name, value in body.items() if name not in ("model", "messages", "prompt", "stream")}
-    if settings.protocol == "chat":
-        return await client.chat.completions.create(
-            model=body["model"], messages=body["messages"], stream=True, extra_body=rest
-        )
-    return await client.completions.create(model=body["model"], prompt=body["prompt"], stream=True, extra_body=rest)
+    """Send a request; what comes back is an asynchronous context and iterator of chunks, each as its JSON says.
+
+    The client's own methods know neither every field nor every form of them, and make of each chunk a tree of objects:
+    100 microseconds a token, where its stream of plain JSON takes 30.
+    """
+    path = "/chat/completions" if settings.protocol == "chat" else "/completions"
+    return await client.post(path, body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object])

@@ -1,5 +1,6 @@
 """What has happened since the client started: for the facts, for rate limits, for a server that is gone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +41,10 @@ class Tally:
         self.last_error = failure.sentence
         self.rate_limited += failure.status == 429
 
-    def see(self, chunk: Any) -> None:
+    def see(self, chunk: Mapping[str, Any]) -> None:
         """What a chunk says of the server."""
         for name, key in (("fingerprint", "system_fingerprint"), ("answering_model", "model")):
-            said = getattr(chunk, key, None)
+            said = chunk.get(key)
             if isinstance(said, str) and said:
                 setattr(self, name, said[:100])
 

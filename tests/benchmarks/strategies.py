@@ -4,8 +4,9 @@
         --budget 1s --budget 3s --budget 10GFLOP --problems 60 --out results/strategies
 
 For each model and budget every strategy is run on problems of `arithmetic`'s train split with each of its settings, the
-best setting is kept with the selector that was best with it, and that alone is run on problems of the test split, under
-the same budget. Independent samples are shown under every selector. The reward model's time and FLOPs are inside the
+number of samples among them; the best setting is kept with the selector that was best with it, and that alone is run on
+problems of the test split, under the same budget. Independent samples are shown under every selector, each with its own
+best number. The reward model's time and FLOPs are inside the
 budget wherever it is used. Differences are against the majority of independent samples of the same model under the same
 budget, paired by problem, with bootstrap intervals and sign-flip p values. Runs are kept under OUT/runs and not made
 twice; OUT/table.md, OUT/strategies.csv, OUT/strategies.svg and .png are written anew. The last line is one JSON
@@ -40,6 +41,7 @@ from harness.stats.paired import paired_difference
 from harness.storage.runs import Run
 
 PLAIN = ("majority",)
+SAMPLES = "samples="
 SCORED = ("best_of_n", "weighted_majority", "majority")
 
 
@@ -55,27 +57,28 @@ class Way:
     guided: bool = False
 
     def settings(self) -> Iterator[tuple[str, ...]]:
-        """Every combination."""
+        """Every combination, the number of samples among them."""
         for values in product(*self.grid.values()):
             yield (*self.fixed, *(f"{name}={value}" for name, value in zip(self.grid, values, strict=True)))
 
 
-def ways_of(fast: str | None) -> list[Way]:
-    """What is compared, the baseline first."""
-    widths = {"width": ("2", "4"), "aggregate": ("last", "prod")}
+def ways_of(fast: str | None, samples: Sequence[str]) -> list[Way]:
+    """What is compared, the baseline first; how many samples to begin with is a setting of every one."""
+    counts = {"samples": samples}
+    widths = counts | {"width": ("2", "4")}
     found = [
-        Way("independent, majority"),
-        Way("independent, best of n", selectors=("best_of_n",), guided=True),
-        Way("independent, weighted majority", selectors=("weighted_majority",), guided=True),
+        Way("independent, majority", grid=counts),
+        Way("independent, best of n", grid=counts, selectors=("best_of_n",), guided=True),
+        Way("independent, weighted majority", grid=counts, selectors=("weighted_majority",), guided=True),
         Way("beam search", "beam_search", widths, selectors=SCORED, guided=True),
         Way("DVTS", "dvts", widths, selectors=SCORED, guided=True),
-        Way("REBASE", "rebase", {"balance": ("0.1", "0.3")}, selectors=SCORED, guided=True),
-        Way("budget forcing", "budget_forcing", {"waits": ("1", "2"), "reserve": ("0.1", "0.2")}),
-        Way("probing", "probing", {"reserve": ("0.05", "0.1", "0.2")}),
-        Way("self-consistency, early stop", "self_consistency", {"confidence": ("0.9", "0.99")}),
+        Way("REBASE", "rebase", counts | {"balance": ("0.1", "0.3")}, selectors=SCORED, guided=True),
+        Way("budget forcing", "budget_forcing", counts | {"waits": ("1", "2")}),
+        Way("probing", "probing", counts | {"reserve": ("0.05", "0.1")}),
+        Way("self-consistency, early stop", "self_consistency", counts),
     ]
-    grid = {"fast_samples": ("8", "16"), "agreement": ("0.5", "0.75")}
-    return [*found, Way("cascade", "cascade", grid, (f"fast={fast}",))] if fast else found
+    cascade = Way("cascade", "cascade", counts | {"agreement": ("0.5", "0.75")}, (f"fast={fast}",))
+    return [*found, cascade] if fast else found
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,6 @@ class Bench:
 
     out: Path
     prm: str
-    samples: int
     max_tokens: int
     difficulty: int
     seed: int
@@ -94,10 +96,11 @@ class Bench:
     def run(self, model: str, way: Way, setting: tuple[str, ...], budget: Budget, split: str, problems: int) -> Run:
         """Make a run, or find it."""
         options = (f"split={split}", f"difficulty={self.difficulty}", f"num_problems={problems}")
+        (samples,) = (int(one.removeprefix(SAMPLES)) for one in setting if one.startswith(SAMPLES))
         asked = Plan(
-            "arithmetic", options, None, None, "latency", budget, self.samples,
-            Sampling(temperature=0.8, max_tokens=self.max_tokens, seed=self.seed),
-            (self.prm,) if way.guided else (), (), way.strategy, setting,
+            "arithmetic", options, None, None, "latency", budget, samples,
+            Sampling(temperature=0.8, max_tokens=self.max_tokens, seed=self.seed), (self.prm,) if way.guided else (),
+            (), way.strategy, tuple(one for one in setting if not one.startswith(SAMPLES)),
         )  # fmt: skip
         kind = way.strategy or ("scored" if way.guided else "plain")
         name = slug("-".join([short(model), kind, *setting, str(budget), split]))
@@ -122,15 +125,10 @@ def spent(run: Run, unit: str) -> float:
     return float(np.mean(table["spent"].to_numpy() if unit != "seconds" else table["elapsed_s"].to_numpy()))
 
 
-def chosen(
-    bench: Bench, model: str, way: Way, budget: Budget, problems: int
-) -> tuple[tuple[str, ...], str, float | None]:
+def chosen(bench: Bench, model: str, way: Way, budget: Budget, problems: int) -> tuple[tuple[str, ...], str, float]:
     """The setting and the selector that are best on the train split, and how good; of equals the first."""
     tried = []
-    settings = list(way.settings())
-    if len(settings) == len(way.selectors) == 1:
-        return settings[0], way.selectors[0], None
-    for setting in settings:
+    for setting in way.settings():
         run = bench.run(model, way, setting, budget, "train", problems)
         for selector in plugins.load_selectors(way.selectors):
             tried.append((float(values(run, selector, budget).mean()), setting, selector.name))
@@ -149,7 +147,7 @@ class Row:
     way: str
     setting: str
     selector: str
-    tuned: float | None
+    tuned: float
     accuracy: float
     low: float
     high: float
@@ -161,8 +159,9 @@ class Row:
     verdict: str
 
 
-def compare(bench: Bench, model: str, ways: Sequence[Way], budget: Budget, tuning: int, problems: int) -> list[Row]:
-    """All ways of one model under one budget."""
+def compare(bench: Bench, model: str, ways: Sequence[Way], asked: str, tuning: int, problems: int) -> list[Row]:
+    """All ways of one model under one budget, as it was typed."""
+    budget = parse_budget(asked)
     rows: list[Row] = []
     base: np.ndarray | None = None
     for way in ways:
@@ -178,12 +177,12 @@ def compare(bench: Bench, model: str, ways: Sequence[Way], budget: Budget, tunin
         )
         rows.append(
             Row(
-                model, str(budget), budget.unit, budget.amount, way.name, " ".join(setting), name, tuned,
+                model, asked, budget.unit, budget.amount, way.name, " ".join(setting), name, tuned,
                 float(own.mean()), low, high, difference, difference_low, difference_high, p_value,
                 spent(run, budget.unit), run.manifest["validity"]["verdict"],
             )
         )  # fmt: skip
-        print(f"{model} {budget} {way.name}: {own.mean():.3f} ({rows[-1].difference:+.3f})", file=sys.stderr)
+        print(f"{model} {asked} {way.name}: {own.mean():.3f} ({rows[-1].difference:+.3f})", file=sys.stderr)
     return rows
 
 
@@ -198,19 +197,26 @@ def bootstrap(own: np.ndarray) -> tuple[float, float]:
 def table_of(rows: Sequence[Row], bench: Bench, tuning: int, problems: int) -> str:
     """The table as Markdown."""
     lines = [
-        f"`arithmetic`, difficulty {bench.difficulty}, {problems} problems of the test split, at most {bench.samples} "
-        f"samples, settings chosen on {tuning} of the train split; 95 % intervals over problems; differences are "
-        "against independent samples and majority, paired; `spent` is per problem, in the budget's unit.",
+        f"`arithmetic`, difficulty {bench.difficulty}, {problems} problems of the test split, settings (the number of "
+        f"samples among them) and selector chosen on {tuning} of the train split; 95 % intervals over problems; "
+        "differences are against independent samples and majority, paired; `spent` is per problem.",
         "",
         "| model | budget | strategy | setting | selector | accuracy | difference | p | spent | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
+        is_base = row.way == rows[0].way
         gap = f"{100 * row.difference:+.1f} [{100 * row.difference_low:+.1f}, {100 * row.difference_high:+.1f}]"
         value = f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-        cells = [row.model, row.budget, row.way, row.setting or "–", row.selector, value, gap, f"{row.p_value:.3f}"]
-        lines.append("| " + " | ".join([*cells, f"{row.spent:.3g}", row.verdict]) + " |")
+        cells = [row.model, row.budget, row.way, row.setting, row.selector, value]
+        cells += ["–", "–"] if is_base else [gap, f"{row.p_value:.3f}"]
+        lines.append("| " + " | ".join([*cells, spent_of(row), row.verdict]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def spent_of(row: Row) -> str:
+    """What a problem took, with its unit."""
+    return f"{row.spent / 1e9:.1f} GFLOP" if row.unit == "flops" else f"{row.spent:.2f} {row.unit}"
 
 
 def draw(rows: Sequence[Row], out: Path) -> None:
@@ -272,7 +278,7 @@ def main() -> None:
     parser.add_argument("--fast", help="the cascade's first model; without it there is no cascade")
     parser.add_argument("--budget", action="append", default=None)
     parser.add_argument("--only", action="append", help="a strategy to run beside the baseline; all by default")
-    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--samples", action="append", help="a number of samples to begin with; 8 and 16 by default")
     parser.add_argument("--problems", type=int, default=60)
     parser.add_argument("--tune-problems", type=int, default=24)
     parser.add_argument("--difficulty", type=int, default=5)
@@ -284,15 +290,15 @@ def main() -> None:
     asked = parser.parse_args()
     prm = tiny_prm(asked.tiny_prm, asked.model[0]) if asked.tiny_prm else asked.prm
     bench = Bench(
-        asked.out, prm, asked.samples, asked.max_tokens, asked.difficulty, asked.seed, asked.engine,
+        asked.out, prm, asked.max_tokens, asked.difficulty, asked.seed, asked.engine,
         tuple(asked.engine_arg),
     )  # fmt: skip
     rows: list[Row] = []
     for model, budget in product(asked.model, asked.budget or ["1s", "3s", "5GFLOP", "20GFLOP"]):
         # A model that is its own fast one has nobody to pass a problem on to.
-        ways = ways_of(None if model == asked.fast else asked.fast)
+        ways = ways_of(None if model == asked.fast else asked.fast, asked.samples or ["8", "16"])
         kept = [way for way in ways if not asked.only or way is ways[0] or way.strategy in asked.only]
-        rows += compare(bench, model, kept, parse_budget(budget), asked.tune_problems, asked.problems)
+        rows += compare(bench, model, kept, budget, asked.tune_problems, asked.problems)
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "table.md").write_text(table_of(rows, bench, asked.tune_problems, asked.problems), encoding="utf-8")
     with (asked.out / "strategies.csv").open("w", newline="", encoding="utf-8") as file:
