@@ -40,7 +40,8 @@ def openai(
         key_variable: the environment variable that holds the key; without it none is sent.
         max_concurrency: requests in flight at most.
         samples_per_request: samples of a problem that share a request (`n`), its prompt and its seed.
-        logprobs: ask for log-probabilities; they also count the tokens of what a deadline cut.
+        logprobs: ask for log-probabilities where they are those of the sampler, or where the server does not count
+            tokens as they come and they do.
         stall_s: seconds without a word from the server after which a request has failed.
         max_retries: attempts after the first, for a request that has failed before its first token.
         longest_wait_s: longest wait that a server may ask for before a request has failed.

@@ -125,7 +125,7 @@ def serving(script: Script, **settings: Any) -> Iterator[Server]:
 
 def is_trial(body: Body) -> bool:
     """Whether this is the request that looks what the server takes."""
-    return bool(body.get("max_tokens", body.get("max_completion_tokens")) == 1)
+    return bool(body.get("max_tokens", body.get("max_completion_tokens")) == 2)
 
 
 def complete(answer: Answer, body: Body, number: int, words: int = 4) -> None:

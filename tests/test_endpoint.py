@@ -4,6 +4,7 @@ import email.utils
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,29 @@ def test_samples_carry_their_seeds_and_what_the_server_counted(protocol: Any) ->
         assert one["messages"] == [{"role": "user", "content": "2 + 2 ="}]
     else:
         assert one["prompt"] == "Question: 2 + 2 =\nAnswer:"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.8])
+@pytest.mark.parametrize("counts", [False, True])
+def test_log_probabilities_are_asked_for_where_they_are_of_use(temperature: float, counts: bool) -> None:
+    def count(answer: Answer, body: Body, number: int) -> None:
+        answer.begin()
+        longest = min(4, body["max_tokens"])
+        for step in range(longest):
+            finish = ("stop" if longest == 4 else "length") if step == longest - 1 else None
+            one = {"index": 0, "delta": {"content": "so "}, "finish_reason": finish}
+            if "logprobs" in body:
+                one["logprobs"] = {"content": [{"token": "so ", "logprob": -0.5}]}
+            usage = {"prompt_tokens": 7, "completion_tokens": step + 1}
+            answer.event({"choices": [one]} | ({"usage": usage} if counts or finish else {}))
+        answer.event("[DONE]")
+
+    with serving(count) as server:
+        rows, facts = ask(server, [replace(one, sampling=Sampling(temperature, max_tokens=20)) for one in asked(3)])
+    sent = [body for body in server.bodies if not is_trial(body)]
+    assert {"logprobs" in body for body in sent} == {temperature == 1.0 or not counts}
+    assert [(row.completion_tokens, row.logprob) for row in rows] == [(4, -2.0 if temperature == 1.0 else None)] * 3
+    assert facts["token_counts"] == {"usage": 3}
 
 
 def test_the_conformance_check_passes() -> None:

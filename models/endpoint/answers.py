@@ -70,7 +70,10 @@ class Usage:
 
 
 class Reader:
-    """Reads the chunks of one request into its answers; raises Nonsense on what cannot be one."""
+    """Reads the chunks of one request into its answers; raises Nonsense on what cannot be one.
+
+    `counts` says that the server has told a sample's tokens before its end, as vLLM does when asked to.
+    """
 
     def __init__(self, requests: Sequence[Request], chat: bool) -> None:
         self.answers = [Answer() for _ in requests]
@@ -78,6 +81,7 @@ class Reader:
         self.chat = chat
         self.usage = Usage()
         self.chunks = 0
+        self.counts = False
 
     def take(self, chunk: Any, now: float) -> tuple[int, list[int]]:
         """Take one chunk in; returns how many tokens came with it, and which answers ended."""
@@ -123,6 +127,7 @@ class Reader:
         self.usage = Usage(prompt or self.usage.prompt_tokens, completion or self.usage.completion_tokens)
         if len(self.answers) > 1 or not completion:
             return 0
+        self.counts |= self.answers[0].finish is None
         before, self.answers[0].told = self.answers[0].tokens, completion
         return completion - before
 

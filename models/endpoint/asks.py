@@ -9,6 +9,7 @@ from typing import Literal
 from harness.nouns import Completion, FinishReason, Request
 
 from .answers import Answer, Reader, reason_of
+from .fields import has_logprob
 
 Cut = Literal["", "deadline", "stall"]
 
@@ -48,9 +49,7 @@ class Ask:
             return "error", f"the server sent nothing for {stall_s:g} s"
         return ("error", self.failure) if self.failure else reason_of(answer)
 
-    def completion(
-        self, index: int, now: float, mean_rows: float, prompt_tokens: int, stall_s: float, has_logprob: bool
-    ) -> Completion:
+    def completion(self, index: int, now: float, mean_rows: float, prompt_tokens: int, stall_s: float) -> Completion:
         """The row of one sample; `now` is its end where the server told none."""
         answer, request = self.reader.answers[index], self.requests[index]
         reason, sentence = self.ending(answer, stall_s)
@@ -68,7 +67,7 @@ class Ask:
             first_token_s=answer.first_s,
             finished_s=answer.last_s if answer.finish is not None else now - self.waited_s,
             batch_size=mean_rows,
-            logprob=answer.logprob if has_logprob and answer.entries else None,
+            logprob=answer.logprob if has_logprob(request.sampling) and answer.entries else None,
         )
 
 

@@ -32,10 +32,11 @@ SEED_MASK = 0x7FFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Which fields the server takes, and what it calls the longest completion."""
+    """Which fields the server takes, what it calls the longest completion, whether it counts tokens as they come."""
 
     fields: frozenset[str]
     limit: str = "max_tokens"
+    counts: bool = False
 
     def check(self, sampling: Sampling, protocol: str) -> None:
         """Raises UserError when a completion cannot be drawn as asked."""
@@ -53,6 +54,11 @@ def wished(settings: Settings) -> Taken:
     return Taken(frozenset(OPTIONAL) - (set() if settings.logprobs else {"logprobs"}))
 
 
+def has_logprob(sampling: Sampling) -> bool:
+    """Whether a server's log-probabilities, which are the model's, are those of the distribution that is sampled."""
+    return (sampling.temperature, sampling.top_p, sampling.top_k) == (1.0, 1.0, 0)
+
+
 def body_of(settings: Settings, taken: Taken, requests: Sequence[Request]) -> dict[str, Any]:
     """The JSON of one request for the samples of one problem."""
     sampling = requests[0].sampling
@@ -68,6 +74,8 @@ def body_of(settings: Settings, taken: Taken, requests: Sequence[Request]) -> di
         "stream_options": {"include_usage": True}
         | ({"continuous_usage_stats": True} if "continuous_usage_stats" in taken.fields else {}),
     }
+    if taken.counts and not has_logprob(sampling):  # they cost the server more than the rest of a token's chunk
+        del values["logprobs"]
     return (
         {"model": settings.model, "stream": True, taken.limit: sampling.max_tokens}
         | ({"messages": messages_of(requests[0].prompt)} if chat else {"prompt": text_of(settings, requests[0].prompt)})

@@ -204,12 +204,7 @@ class Flight:
         request = ask.requests[index]
         usage = ask.reader.usage.prompt_tokens
         prompt_tokens = self.tally.prompts.get(request.problem_id, 0) if usage is None else usage
-        # Servers give the log-probabilities of the model, which are those of the sampler only where it changes nothing.
-        sampling = request.sampling
-        has_logprob = (sampling.temperature, sampling.top_p, sampling.top_k) == (1.0, 1.0, 0)
-        row = ask.completion(
-            index, self.deadline.elapsed_s, mean_rows, prompt_tokens, self.settings.stall_s, has_logprob
-        )
+        row = ask.completion(index, self.deadline.elapsed_s, mean_rows, prompt_tokens, self.settings.stall_s)
         # A server that answers with what it was sent, as one for debugging does, has the key in its text.
         error = row.error and self.settings.hide(row.error)
         self.rows.put(replace(row, text=self.settings.hide(row.text), error=error))

@@ -1,6 +1,7 @@
 """Is there a server, does it take the key, has it the model, which fields does it take? Asked before a run begins."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -57,7 +58,7 @@ def check_key(failure: Failure, settings: Settings) -> None:
 
 
 async def find_fields(client: openai.AsyncOpenAI, settings: Settings, served: list[str]) -> Taken:
-    """Ask for a token with every field, and without those that the server refuses until it answers.
+    """Ask for two tokens with every field, and without those that the server refuses until it answers.
 
     Raises UserError when it does not answer, or gives fewer samples to a request than were asked for.
     """
@@ -79,8 +80,11 @@ async def find_fields(client: openai.AsyncOpenAI, settings: Settings, served: li
 
 
 def trial(settings: Settings) -> list[Request]:
-    """A request for one token of each of as many samples as one request is to have, two at most."""
-    sampling = Sampling(temperature=1.0, max_tokens=1)
+    """A request for two tokens of each of as many samples as one request is to have, two at most.
+
+    After the first of two tokens it shows whether the server counts them as they come.
+    """
+    sampling = Sampling(temperature=1.0, max_tokens=2)
     return [Request("trial", index, "1 + 1 =", sampling) for index in range(min(2, settings.samples_per_request))]
 
 
@@ -101,13 +105,13 @@ async def mended(taken: Taken, failure: Failure, settings: Settings, served: lis
     said = failure.sentence.lower()
     if failure.status in REFUSED:
         if "max_completion_tokens" in said and taken.limit == "max_tokens":
-            return Taken(taken.fields, "max_completion_tokens")
+            return replace(taken, limit="max_completion_tokens")
         named = [name for name in OPTIONAL if name in taken.fields and name in said]
         # A server that only says "logprobs" may mean a number of them that no field of ours asks for.
         left = named or [name for name in OPTIONAL if name in taken.fields]
         if left:
             gone = {left[0], *({"continuous_usage_stats"} if left[0] == "stream_options" else ())}
-            return Taken(taken.fields - gone, taken.limit)
+            return replace(taken, fields=taken.fields - gone)
     there = f" (it has {shown(served)})" if served and settings.model not in served else ""
     raise UserError(
         f"the server at {settings.base_url} does not run '{settings.model}'{there}: {failure.sentence}; "
@@ -128,4 +132,4 @@ def answered(taken: Taken, reader: Reader, settings: Settings) -> Taken:
             f"the server at {settings.base_url} gives one sample to a request whatever is asked for; leave out "
             f"samples_per_request={settings.samples_per_request}"
         )
-    return taken
+    return replace(taken, counts=reader.counts)
