@@ -64,7 +64,7 @@ class Way:
 
 def ways_of(fast: str | None, samples: Sequence[str]) -> list[Way]:
     """What is compared, the baseline first; how many samples to begin with is a setting of every one."""
-    counts = {"samples": samples}
+    counts = {"samples": sorted(samples, key=int, reverse=True)}
     widths = counts | {"width": ("2", "4")}
     found = [
         Way("independent, majority", grid=counts),
@@ -126,7 +126,7 @@ def spent(run: Run, unit: str) -> float:
 
 
 def chosen(bench: Bench, model: str, way: Way, budget: Budget, problems: int) -> tuple[tuple[str, ...], str, float]:
-    """The setting and the selector that are best on the train split, and how good; of equals the first."""
+    """The setting and the selector that are best on the train split, and how good; of equals the most samples."""
     tried = []
     for setting in way.settings():
         run = bench.run(model, way, setting, budget, "train", problems)
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--fast", help="the cascade's first model; without it there is no cascade")
     parser.add_argument("--budget", action="append", default=None)
     parser.add_argument("--only", action="append", help="a strategy to run beside the baseline; all by default")
-    parser.add_argument("--samples", action="append", help="a number of samples to begin with; 8 and 16 by default")
+    parser.add_argument("--samples", action="append", help="a number of samples to begin with; 16 and 8 by default")
     parser.add_argument("--problems", type=int, default=60)
     parser.add_argument("--tune-problems", type=int, default=24)
     parser.add_argument("--difficulty", type=int, default=5)
@@ -296,7 +296,7 @@ def main() -> None:
     rows: list[Row] = []
     for model, budget in product(asked.model, asked.budget or ["1s", "3s", "5GFLOP", "20GFLOP"]):
         # A model that is its own fast one has nobody to pass a problem on to.
-        ways = ways_of(None if model == asked.fast else asked.fast, asked.samples or ["8", "16"])
+        ways = ways_of(None if model == asked.fast else asked.fast, asked.samples or ["16", "8"])
         kept = [way for way in ways if not asked.only or way is ways[0] or way.strategy in asked.only]
         rows += compare(bench, model, kept, budget, asked.tune_problems, asked.problems)
     asked.out.mkdir(parents=True, exist_ok=True)
