@@ -3,18 +3,16 @@
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from vllm_server import Served, serving
 
 from harness.budgets import Budget, Deadline, monotonic
 from harness.models.native import native
@@ -35,36 +33,9 @@ GREEDY = Sampling(temperature=0.0, max_tokens=400)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    options = ["--served-model-name", "teacher", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--port", str(port),
-             "--host", "127.0.0.1", *options],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment}, stdout=file, stderr=file, start_new_session=True,
-        )  # fmt: skip
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1", process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    ends = monotonic() + 300
-    while monotonic() < ends and process.poll() is None:
-        try:
-            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(MODEL, tmp_path_factory.mktemp("server") / "log", max_model_len=512) as found:
+        yield found
 
 
 def requests_of(sampling: Sampling) -> list[Request]:
@@ -78,8 +49,8 @@ def by_problem(model: Any, sampling: Sampling, budget: Budget | None = None) -> 
         model.close()
 
 
-def connected(server: tuple[str, Any], **options: Any) -> Any:
-    return openai("teacher", base_url=server[0], **options)
+def connected(server: Served, **options: Any) -> Any:
+    return openai("teacher", base_url=server.url, **options)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +60,7 @@ def own() -> dict[str, Completion]:
 
 
 @pytest.mark.parametrize("options", [{"protocol": "chat"}, {"protocol": "completions", "tokenizer": str(MODEL)}])
-def test_greedy_answers_are_the_native_engines(server: Any, own: dict[str, Completion], options: Any) -> None:
+def test_greedy_answers_are_the_native_engines(server: Served, own: dict[str, Completion], options: Any) -> None:
     rows = by_problem(connected(server, **options), GREEDY)
     assert {name: row.text for name, row in rows.items()} == {name: row.text for name, row in own.items()}
     for name, row in rows.items():
@@ -100,7 +71,9 @@ def test_greedy_answers_are_the_native_engines(server: Any, own: dict[str, Compl
         assert row.started_s < row.first_token_s < row.finished_s
 
 
-def test_a_budget_cuts_what_the_server_writes_and_keeps_the_beginning(server: Any, own: dict[str, Completion]) -> None:
+def test_a_budget_cuts_what_the_server_writes_and_keeps_the_beginning(
+    server: Served, own: dict[str, Completion]
+) -> None:
     whole = by_problem(connected(server), GREEDY)
     budget = Budget(0.5 * min(row.finished_s for row in whole.values()), "seconds")
     rows = by_problem(connected(server), GREEDY, budget)
@@ -111,7 +84,7 @@ def test_a_budget_cuts_what_the_server_writes_and_keeps_the_beginning(server: An
         assert row.completion_tokens < own[name].completion_tokens
 
 
-def test_sampling_is_asked_for_as_it_is_meant(server: Any) -> None:
+def test_sampling_is_asked_for_as_it_is_meant(server: Served) -> None:
     model = connected(server)
     asked = [
         Request("p", index, (Message("user", QUESTIONS[0]),), Sampling(1.0, seed=1, max_tokens=40))
@@ -125,8 +98,8 @@ def test_sampling_is_asked_for_as_it_is_meant(server: Any) -> None:
     assert model.facts["token_counts"] == {"usage": 8}
 
 
-def test_a_bench_of_a_served_model(server: Any, tmp_path: Path) -> None:
-    command = ["bench", "teacher", "--base-url", server[0], "--task", "arithmetic", "--limit", "3", "--samples", "4",
+def test_a_bench_of_a_served_model(server: Served, tmp_path: Path) -> None:
+    command = ["bench", "teacher", "--base-url", server.url, "--task", "arithmetic", "--limit", "3", "--samples", "4",
                "--max-tokens", "300", "--budget", "30s", "--out", str(tmp_path / "run")]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -135,10 +108,10 @@ def test_a_bench_of_a_served_model(server: Any, tmp_path: Path) -> None:
     assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
 
 
-def test_a_server_that_is_killed_leaves_rows_that_say_so(server: Any) -> None:
+def test_a_server_that_is_killed_leaves_rows_that_say_so(server: Served) -> None:
     model = connected(server, max_retries=0, extra_body='{"ignore_eos": true}')
     requests = [Request("p", index, (Message("user", QUESTIONS[0]),), GREEDY) for index in range(16)]
-    killer = threading.Timer(0.2, os.killpg, (server[1].pid, signal.SIGKILL))
+    killer = threading.Timer(0.2, os.killpg, (server.process.pid, signal.SIGKILL))
     killer.start()
     try:
         rows = list(model.generate(requests, Deadline(None)))
