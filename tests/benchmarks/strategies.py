@@ -199,7 +199,7 @@ def compare(
         (selector,) = plugins.load_selectors([name])
         items = [item for run in own_runs for item in load_bank(run)]
         own = values(items, selector, budget.unit, budget.amount)
-        replays = own_runs[0].engine.get("strategy_replays") is not False
+        replays = own_runs[0].manifest["engine"].get("strategy_replays") is not False
         curve = [float(values(items, selector, budget.unit, share * budget.amount).mean()) for share in SHARES]
         base = own if base is None else base
         low, high = bootstrap(own)
@@ -267,21 +267,23 @@ def draw(rows: Sequence[Row], out: Path) -> None:
     )
     ways = list(dict.fromkeys(row.way for row in rows))
     for (line, (unit, amount)), (column, model) in product(enumerate(largest.items()), enumerate(models)):
-        panel = axes[line][column]
+        panel, end = axes[line][column], amount / SCALES.get(unit, 1)
         for row in (row for row in rows if (row.unit, row.amount, row.model) == (unit, amount, model)):
             number = ways.index(row.way)
             look = {"color": f"C{number}", "marker": MARKERS[number], "ms": 5, "lw": 1}
-            end = amount / SCALES.get(unit, 1)
             if row.curve:
                 panel.plot([end * share for share in SHARES], [100 * one for one in row.curve], label=row.way, **look)
-            # Ends stand beside one another, so that their bars can be told apart.
+            # Behind the budget's end they stand beside one another, so that their bars can be told apart.
             bars = [[100 * (row.accuracy - row.low)], [100 * (row.high - row.accuracy)]]
-            place = end * (1.03 + 0.025 * number)
+            place = end * (1.04 + 0.025 * number)
             label = None if row.curve else row.way
             panel.errorbar([place], [100 * row.accuracy], bars, capsize=2, elinewidth=0.6, label=label, **look)
         budget = next(row.budget for row in rows if (row.unit, row.amount) == (unit, amount))
         panel.set(title=f"{model}, {budget} a problem", ylabel="accuracy (%)" if column == 0 else "")
-        panel.set_xlabel("GFLOP" if unit == "flops" else unit)
+        panel.set_xlabel(f"{'GFLOP' if unit == 'flops' else unit}; shaded: the end, with 95 % intervals")
+        panel.set_xticks([end * share for share in SHARES[::2]])
+        panel.axvspan(end * 1.02, end * (1.06 + 0.025 * len(ways)), color="0.94", zorder=0, lw=0)
+        panel.margins(x=0.01)
         panel.grid(alpha=0.3)
     labelled = [panel.get_legend_handles_labels() for panel in axes.flat]
     handles = {name: handle for found, names in labelled for handle, name in zip(found, names, strict=True)}
